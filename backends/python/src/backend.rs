@@ -1,0 +1,112 @@
+//! The contract's three traits for Python models.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+
+use nereid_backend::{Backend, Batch, Host, Instance, Model, ModelSource, Placement, Seat};
+use nereid_inference::{Error, Result};
+
+use crate::launch::Launch;
+use crate::link::Link;
+use crate::supervise::supervise;
+use crate::worker_files;
+
+const DEFAULT_FILE: &str = "model.py";
+
+/// Requests that a worker is sent before it has answered the first: while it computes, the next
+/// ones are already in its pipe. They can no longer be taken back, so the number is small.
+const DEPTH: usize = 8;
+
+/// The backend `python`. Its settings: `python` (the interpreter, default `python3` of the PATH).
+#[derive(Default)]
+pub struct PythonBackend {
+    /// Where the worker package was unpacked, once the first model asked for it.
+    worker_dir: Mutex<Option<PathBuf>>,
+}
+
+impl PythonBackend {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn worker_dir(&self) -> Result<PathBuf> {
+        let mut unpacked = self.worker_dir.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(path) = &*unpacked {
+            return Ok(path.clone());
+        }
+        let path = worker_files::unpack().map_err(|error| {
+            Error::internal(format!("failed to unpack the Python worker: {error}"))
+        })?;
+        Ok(unpacked.insert(path).clone())
+    }
+
+    /// Loads the model in `model_file`, which need not lie in the version's folder.
+    pub fn load_file(
+        &self,
+        source: &ModelSource,
+        host: &Host,
+        model_file: PathBuf,
+    ) -> Result<Box<dyn Model>> {
+        if !model_file.is_file() {
+            return Err(Error::not_found(format!("{} is not a file", model_file.display())));
+        }
+        Ok(Box::new(PythonModel {
+            source: source.clone(),
+            host: host.clone(),
+            model_file,
+            worker_dir: self.worker_dir()?,
+        }))
+    }
+}
+
+impl Backend for PythonBackend {
+    fn name(&self) -> &'static str {
+        "python"
+    }
+
+    fn default_filename(&self) -> Option<&'static str> {
+        Some(DEFAULT_FILE)
+    }
+
+    fn load(&self, source: &ModelSource, host: &Host) -> Result<Box<dyn Model>> {
+        self.load_file(source, host, source.model_file(DEFAULT_FILE))
+    }
+}
+
+struct PythonModel {
+    source: ModelSource,
+    host: Host,
+    model_file: PathBuf,
+    worker_dir: PathBuf,
+}
+
+impl Model for PythonModel {
+    /// Starts a worker and waits until its `initialize` has returned.
+    fn instantiate(&self, placement: &Placement) -> Result<Seat> {
+        let launch =
+            Launch::new(&self.source, &self.model_file, &self.worker_dir, &self.host, placement);
+        let link = Arc::new(Link::new(placement.name.clone(), self.host.clone()));
+        let (report, first_start) = mpsc::channel();
+        self.host.reactor.spawn(supervise(link.clone(), launch, report));
+        let instance = Box::new(PythonInstance { link });
+        first_start.recv().unwrap_or_else(|_| Err(Error::unavailable("the server is stopping")))?;
+        Ok(Seat::Handoff { instance, depth: DEPTH })
+    }
+}
+
+/// Dropping it lets the worker finalize and ends it.
+struct PythonInstance {
+    link: Arc<Link>,
+}
+
+impl Instance for PythonInstance {
+    fn execute(&mut self, batch: Batch) {
+        self.link.execute(batch);
+    }
+}
+
+impl Drop for PythonInstance {
+    fn drop(&mut self) {
+        self.link.stop();
+    }
+}

@@ -1,0 +1,99 @@
+//! Batches that a worker is running.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use nereid_arena::Arena;
+use nereid_backend::Batch;
+use nereid_inference::{Cancellation, Error, Request, Response, Result};
+
+use crate::tensors::{arena_bytes, slice_at};
+
+/// One batch in a worker, kept with its inputs until it is answered.
+pub(crate) struct Executing {
+    /// `None` where the last response of a request has been sent.
+    requests: Vec<Option<Request>>,
+    /// The instance's place; given back when `execute` has returned.
+    batch: Option<Batch>,
+}
+
+impl Executing {
+    pub(crate) fn new(mut batch: Batch) -> Self {
+        batch.mark_input_ready();
+        let requests = batch.requests.drain(..).map(Some).collect();
+        Self { requests, batch: Some(batch) }
+    }
+
+    /// A tensor that an input of this batch holds.
+    pub(crate) fn input_at(&self, arena: &Arena, offset: usize, len: usize) -> Option<Bytes> {
+        let inputs = self.requests.iter().flatten().flat_map(|r| arena_bytes(arena, &r.inputs));
+        inputs.into_iter().find_map(|input| slice_at(arena, input, offset, len))
+    }
+
+    /// Requests made on behalf of this batch end when it is not wanted any more.
+    pub(crate) fn cancellation(&self) -> Option<Cancellation> {
+        self.requests.iter().flatten().next().map(|request| request.cancellation.clone())
+    }
+
+    /// `execute` has returned one response for each request.
+    pub(crate) fn answer_all(mut self, responses: Vec<Result<Response>>) {
+        let expected = self.requests.len();
+        if responses.len() != expected {
+            let got = responses.len();
+            self.fail(&Error::internal(format!(
+                "worker sent {got} responses for {expected} requests"
+            )));
+            return;
+        }
+        let computed = Instant::now();
+        if let Some(batch) = &mut self.batch {
+            batch.mark_computed();
+        }
+        for (request, response) in self.requests.drain(..).zip(responses) {
+            let Some(request) = request else { continue };
+            answer(request, response, computed);
+        }
+    }
+
+    /// `execute` of a decoupled model has returned; its responses may still come.
+    pub(crate) fn give_back_place(&mut self) -> Option<Batch> {
+        self.batch.take()
+    }
+
+    /// One response of a decoupled model.
+    pub(crate) fn respond(&mut self, index: usize, response: Option<Result<Response>>, last: bool) {
+        let Some(slot) = self.requests.get_mut(index) else { return };
+        let Some(mut request) = slot.take() else { return };
+        request.responder.times.computed.get_or_insert_with(Instant::now);
+        match (response, last) {
+            (Some(response), true) => request.responder.answer(response),
+            (None, true) => request.responder.finish(),
+            (response, false) => {
+                if let Some(response) = response {
+                    request.responder.send(response);
+                }
+                *slot = Some(request);
+            }
+        }
+    }
+
+    /// Whether nothing more will come for this batch.
+    pub(crate) fn is_over(&self) -> bool {
+        self.batch.is_none() && self.requests.iter().all(Option::is_none)
+    }
+
+    pub(crate) fn fail(mut self, error: &Error) {
+        for request in self.requests.drain(..).flatten() {
+            request.responder.answer(Err(error.clone()));
+        }
+    }
+}
+
+fn answer(mut request: Request, response: Result<Response>, computed: Instant) {
+    request.responder.times.computed = Some(computed);
+    let wanted = response.map(|mut response| {
+        response.outputs.retain(|output| request.wants(&output.name));
+        response
+    });
+    request.responder.answer(wanted);
+}

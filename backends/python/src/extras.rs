@@ -1,0 +1,130 @@
+//! The rarely used parts of requests and responses: JSON beside the tensors, left out when empty.
+
+use nereid_inference::{Code, CorrelationId, Error, Parameter, Parameters, Request, Response};
+use serde_json::{Map, Value, json};
+
+/// What a request carries besides its inputs.
+pub(crate) fn of_request(request: &Request) -> Vec<u8> {
+    let mut extras = Map::new();
+    let mut set = |key: &str, value: Value, given: bool| {
+        if given {
+            extras.insert(key.to_owned(), value);
+        }
+    };
+    set("id", json!(request.id), !request.id.is_empty());
+    match &request.correlation {
+        CorrelationId::None => {}
+        CorrelationId::Number(id) => set("correlation_id", json!(id), true),
+        CorrelationId::Text(id) => set("correlation_id", json!(id), true),
+    }
+    set("flags", json!(request.flags), request.flags != 0);
+    set("timeout", json!(request.timeout_us), request.timeout_us != 0);
+    set("priority", json!(request.priority), request.priority != 0);
+    set("parameters", parameters_json(&request.parameters), !request.parameters.is_empty());
+    let outputs = &request.requested_outputs;
+    set("outputs", json!(outputs), !outputs.is_empty());
+    if extras.is_empty() { Vec::new() } else { Value::Object(extras).to_string().into_bytes() }
+}
+
+/// What the answer to a worker's own request carries besides its outputs.
+pub(crate) fn of_response(response: &Response) -> Vec<u8> {
+    if response.parameters.is_empty() {
+        return Vec::new();
+    }
+    json!({ "parameters": parameters_json(&response.parameters) }).to_string().into_bytes()
+}
+
+pub(crate) fn of_error(error: &Error) -> Vec<u8> {
+    let code = CODES.iter().find(|(code, _)| *code == error.code()).map_or("UNKNOWN", |c| c.1);
+    json!({ "error": { "code": code, "message": error.message() } }).to_string().into_bytes()
+}
+
+/// Reads extras; none and broken ones are an empty object, whose fields are all unset.
+pub(crate) fn parse(extras: &[u8]) -> Value {
+    if extras.is_empty() { Value::Null } else { serde_json::from_slice(extras).unwrap_or_default() }
+}
+
+/// The error that a worker reported in extras, if it did.
+pub(crate) fn error_in(extras: &Value) -> Option<Error> {
+    let error = extras.get("error")?;
+    let name = error["code"].as_str().unwrap_or_default();
+    let code = CODES.iter().find(|(_, known)| *known == name).map_or(Code::Internal, |c| c.0);
+    Some(Error::new(code, error["message"].as_str().unwrap_or("the model gave no reason")))
+}
+
+pub(crate) fn parameters_in(extras: &Value) -> Parameters {
+    let Some(Value::Object(parameters)) = extras.get("parameters") else { return Vec::new() };
+    parameters
+        .iter()
+        .filter_map(|(key, value)| {
+            let value = match value {
+                Value::Bool(value) => Parameter::Bool(*value),
+                Value::String(value) => Parameter::String(value.clone()),
+                Value::Number(value) => match value.as_i64() {
+                    Some(value) => Parameter::Int(value),
+                    None => Parameter::Double(value.as_f64()?),
+                },
+                _ => return None,
+            };
+            Some((key.clone(), value))
+        })
+        .collect()
+}
+
+/// Fills the fields of a worker's own request.
+pub(crate) fn fill_request(extras: &Value, request: &mut Request) {
+    request.id = extras["id"].as_str().unwrap_or_default().to_owned();
+    request.correlation = match &extras["correlation_id"] {
+        Value::String(id) if !id.is_empty() => CorrelationId::Text(id.clone()),
+        Value::Number(id) => match id.as_u64() {
+            None | Some(0) => CorrelationId::None,
+            Some(id) => CorrelationId::Number(id),
+        },
+        _ => CorrelationId::None,
+    };
+    request.flags = extras["flags"].as_u64().unwrap_or_default() as u32;
+    request.priority = extras["priority"].as_u64().unwrap_or_default();
+    request.timeout_us = extras["timeout"].as_u64().unwrap_or_default();
+    request.parameters = parameters_in(extras);
+    if let Some(outputs) = extras["outputs"].as_array() {
+        request.requested_outputs =
+            outputs.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect();
+    }
+}
+
+fn parameters_json(parameters: &Parameters) -> Value {
+    let members = parameters.iter().map(|(key, value)| {
+        let value = match value {
+            Parameter::Bool(value) => json!(value),
+            Parameter::Int(value) => json!(value),
+            Parameter::Double(value) => json!(value),
+            Parameter::String(value) => json!(value),
+        };
+        (key.clone(), value)
+    });
+    Value::Object(members.collect())
+}
+
+const CODES: [(Code, &str); 8] = [
+    (Code::Unknown, "UNKNOWN"),
+    (Code::Internal, "INTERNAL"),
+    (Code::NotFound, "NOT_FOUND"),
+    (Code::InvalidArg, "INVALID_ARG"),
+    (Code::Unavailable, "UNAVAILABLE"),
+    (Code::Unsupported, "UNSUPPORTED"),
+    (Code::AlreadyExists, "ALREADY_EXISTS"),
+    (Code::Cancelled, "CANCELLED"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_survive_the_way() {
+        let error = Error::not_found("no \"such\" thing\n");
+        assert_eq!(error_in(&parse(&of_error(&error))), Some(error));
+        assert_eq!(error_in(&parse(b"")), None);
+        assert_eq!(error_in(&parse(b"not json")), None);
+    }
+}

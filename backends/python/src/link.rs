@@ -1,0 +1,322 @@
+//! The server's end of one worker: what is in it, and the frames that go there.
+//!
+//! Any thread may send: frames are written straight into the worker's pipe under a short lock, and
+//! only what the pipe does not take at once is left to the reactor. No request is answered and no
+//! batch dropped under that lock, since both lead back into the scheduler and from there to here.
+
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use nereid_backend::{Batch, Host};
+use nereid_inference::{Error, Response, Result};
+use rustix::io::Errno;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::Notify;
+
+use crate::executing::Executing;
+use crate::extras;
+use crate::frame::{
+    CALL_ANSWER, EXECUTE, FINALIZE, INIT, RELEASE_CHUNKS, begin_frame, end_frame, write_block,
+};
+use crate::span::Span;
+use crate::tensors::{arena_bytes, move_to_arena, outgoing, slice_at};
+
+/// Lines of a worker's error output that are kept for the message about its death.
+const LAST_WORDS: usize = 12;
+
+pub(crate) struct Link {
+    /// Of the instance.
+    pub(crate) name: String,
+    pub(crate) host: Host,
+    state: Mutex<State>,
+    /// Something is left for the reactor to write.
+    pub(crate) unsent: Notify,
+    /// The instance is gone: the worker should be too.
+    pub(crate) stopped: Notify,
+    last_words: Mutex<VecDeque<String>>,
+}
+
+struct State {
+    phase: Phase,
+    worker: Option<Worker>,
+    executing: HashMap<u64, Executing>,
+    /// Batches that came while the worker was being started again.
+    parked: Vec<Batch>,
+    next_id: u64,
+    /// Frames are put together here; kept for its memory.
+    scratch: Vec<u8>,
+}
+
+/// A running process. Answers to its calls that come after its death have nowhere to go.
+struct Worker {
+    generation: u64,
+    pipe: Arc<AsyncFd<OwnedFd>>,
+    span: Arc<Span>,
+    unsent: Vec<u8>,
+    /// Tensors in the arena that the worker may still look at, by the call whose answer they are.
+    lent: HashMap<u64, Vec<Bytes>>,
+}
+
+enum Phase {
+    /// Batches are parked until the worker is ready.
+    Starting,
+    Ready,
+    /// It could not be started again; batches are refused until it can.
+    Down(Error),
+    Stopping,
+}
+
+impl Link {
+    pub(crate) fn new(name: String, host: Host) -> Self {
+        Self {
+            name,
+            host,
+            state: Mutex::new(State {
+                phase: Phase::Starting,
+                worker: None,
+                executing: HashMap::new(),
+                parked: Vec::new(),
+                next_id: 1,
+                scratch: Vec::new(),
+            }),
+            unsent: Notify::new(),
+            stopped: Notify::new(),
+            last_words: Mutex::default(),
+        }
+    }
+
+    /// Seventh stop of a request, on its way into a worker.
+    pub(crate) fn execute(&self, mut batch: Batch) {
+        let inputs = batch.requests.iter_mut().flat_map(|request| &mut request.inputs);
+        if let Err(error) = move_to_arena(&self.host.arena, inputs) {
+            return batch.fail(&error);
+        }
+        let mut state = self.lock();
+        match &state.phase {
+            Phase::Ready => self.send_batch(&mut state, batch),
+            Phase::Starting => state.parked.push(batch),
+            Phase::Down(error) => {
+                let error = error.clone();
+                drop(state);
+                batch.fail(&error);
+            }
+            Phase::Stopping => {
+                drop(state);
+                batch.fail(&Error::unavailable("the model is being unloaded"));
+            }
+        }
+    }
+
+    fn send_batch(&self, state: &mut State, batch: Batch) {
+        let id = state.next_id;
+        state.next_id += 1;
+        self.send(state, |out| {
+            let start = begin_frame(out, EXECUTE, batch.requests.len(), id);
+            for request in &batch.requests {
+                let tensors = outgoing(&self.host.arena, &request.inputs);
+                write_block(out, &extras::of_request(request), &tensors);
+            }
+            end_frame(out, start);
+        });
+        state.executing.insert(id, Executing::new(batch));
+    }
+
+    /// Answers a call of the worker, unless that worker has died meanwhile.
+    pub(crate) fn answer_call(&self, generation: u64, call: u64, answer: Result<Response>) {
+        let answer = answer.and_then(|mut response| {
+            move_to_arena(&self.host.arena, &mut response.outputs)?;
+            Ok(response)
+        });
+        let mut state = self.lock();
+        let Some(worker) = state.worker.as_mut().filter(|w| w.generation == generation) else {
+            return;
+        };
+        if let Ok(response) = &answer {
+            let lent: Vec<Bytes> =
+                arena_bytes(&self.host.arena, &response.outputs).cloned().collect();
+            if !lent.is_empty() {
+                worker.lent.insert(call, lent);
+            }
+        }
+        self.send(&mut state, |out| {
+            let start = begin_frame(out, CALL_ANSWER, 1, call);
+            match &answer {
+                Ok(response) => {
+                    let tensors = outgoing(&self.host.arena, &response.outputs);
+                    write_block(out, &extras::of_response(response), &tensors);
+                }
+                Err(error) => write_block(out, &extras::of_error(error), &[]),
+            }
+            end_frame(out, start);
+        });
+    }
+
+    /// Writes what `build` puts together; what the pipe does not take is written by the reactor.
+    fn send(&self, state: &mut State, build: impl FnOnce(&mut Vec<u8>)) {
+        let State { worker: Some(worker), scratch, .. } = state else { return };
+        scratch.clear();
+        let released = worker.span.take_released();
+        if !released.is_empty() {
+            let start = begin_frame(scratch, RELEASE_CHUNKS, 0, 0);
+            released.iter().for_each(|offset| scratch.extend_from_slice(&offset.to_le_bytes()));
+            end_frame(scratch, start);
+        }
+        build(scratch);
+        let written = if worker.unsent.is_empty() { write_now(&worker.pipe, scratch) } else { 0 };
+        if written < scratch.len() {
+            worker.unsent.extend_from_slice(&scratch[written..]);
+            self.unsent.notify_one();
+        }
+    }
+
+    /// Writes what was left, as far as the pipe takes it now. True when nothing is left.
+    pub(crate) fn write_unsent(&self) -> bool {
+        let mut state = self.lock();
+        let Some(worker) = &mut state.worker else { return true };
+        let written = write_now(&worker.pipe, &worker.unsent);
+        worker.unsent.drain(..written);
+        worker.unsent.is_empty()
+    }
+
+    /// A process has been started: the first frame goes out. False if it is not wanted any more.
+    pub(crate) fn start_worker(
+        &self,
+        generation: u64,
+        pipe: Arc<AsyncFd<OwnedFd>>,
+        span: Arc<Span>,
+        init: &[u8],
+    ) -> bool {
+        let mut state = self.lock();
+        if matches!(state.phase, Phase::Stopping) {
+            return false;
+        }
+        state.phase = Phase::Starting;
+        let (unsent, lent) = (Vec::new(), HashMap::new());
+        state.worker = Some(Worker { generation, pipe, span, unsent, lent });
+        self.send(&mut state, |out| {
+            let start = begin_frame(out, INIT, 1, 0);
+            write_block(out, init, &[]);
+            end_frame(out, start);
+        });
+        true
+    }
+
+    /// `initialize` has returned: what was parked goes out.
+    pub(crate) fn worker_ready(&self) {
+        let mut state = self.lock();
+        if matches!(state.phase, Phase::Starting) {
+            state.phase = Phase::Ready;
+            for batch in std::mem::take(&mut state.parked) {
+                self.send_batch(&mut state, batch);
+            }
+        }
+    }
+
+    /// The process has ended. Everything in it is answered with `error`; if it will not be
+    /// started again at once, so is everything that comes until it is.
+    pub(crate) fn worker_ended(&self, error: &Error, starts_again: bool) {
+        let mut state = self.lock();
+        let worker = state.worker.take();
+        let executing = std::mem::take(&mut state.executing);
+        let mut parked = Vec::new();
+        if !matches!(state.phase, Phase::Stopping) {
+            state.phase = if starts_again {
+                Phase::Starting
+            } else {
+                parked = std::mem::take(&mut state.parked);
+                Phase::Down(error.clone())
+            };
+        }
+        drop(state);
+        drop(worker);
+        executing.into_values().for_each(|executing| executing.fail(error));
+        parked.into_iter().for_each(|batch| batch.fail(error));
+    }
+
+    /// Takes out a batch that the worker has answered.
+    pub(crate) fn take_executing(&self, id: u64) -> Option<Executing> {
+        self.lock().executing.remove(&id)
+    }
+
+    /// Puts it back because more is to come.
+    pub(crate) fn put_executing(&self, id: u64, executing: Executing) {
+        self.lock().executing.insert(id, executing);
+    }
+
+    pub(crate) fn cancellation_of(&self, id: u64) -> Option<nereid_inference::Cancellation> {
+        self.lock().executing.get(&id).and_then(Executing::cancellation)
+    }
+
+    /// The tensor that the worker means by a place in the arena: one that was lent to it, or one
+    /// that it wrote into its own span. Anything else is not its to give away.
+    pub(crate) fn tensor_at(&self, offset: usize, len: usize) -> Option<Bytes> {
+        let state = self.lock();
+        let worker = state.worker.as_ref()?;
+        let arena = &self.host.arena;
+        let mut lent = worker.lent.values().flatten();
+        lent.find_map(|owner| slice_at(arena, owner, offset, len))
+            .or_else(|| {
+                state.executing.values().find_map(|batch| batch.input_at(arena, offset, len))
+            })
+            .or_else(|| worker.span.borrow(offset, len))
+    }
+
+    /// The worker has dropped the answers of these calls.
+    pub(crate) fn release_answers(&self, calls: impl Iterator<Item = u64>) {
+        let mut state = self.lock();
+        let Some(worker) = &mut state.worker else { return };
+        let released: Vec<_> = calls.filter_map(|call| worker.lent.remove(&call)).collect();
+        drop(state);
+        drop(released);
+    }
+
+    pub(crate) fn stop(&self) {
+        let mut state = self.lock();
+        state.phase = Phase::Stopping;
+        self.send(&mut state, |out| {
+            let start = begin_frame(out, FINALIZE, 0, 0);
+            end_frame(out, start);
+        });
+        drop(state);
+        self.stopped.notify_one();
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        matches!(self.lock().phase, Phase::Stopping)
+    }
+
+    pub(crate) fn remember(&self, line: String) {
+        let mut words = self.last_words.lock().unwrap_or_else(PoisonError::into_inner);
+        if words.len() == LAST_WORDS {
+            words.pop_front();
+        }
+        words.push_back(line);
+    }
+
+    /// What the worker wrote last, and forgets it.
+    pub(crate) fn take_last_words(&self) -> Vec<String> {
+        let mut words = self.last_words.lock().unwrap_or_else(PoisonError::into_inner);
+        words.drain(..).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes until the pipe is full; how much it took. A broken pipe takes everything: the reader of
+/// the answers sees the worker's end and answers what was on its way.
+fn write_now(pipe: &AsyncFd<OwnedFd>, mut bytes: &[u8]) -> usize {
+    let whole = bytes.len();
+    while !bytes.is_empty() {
+        match rustix::io::write(pipe.get_ref(), bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => return whole - bytes.len(),
+            Err(_) => return whole,
+        }
+    }
+    whole
+}

@@ -1,0 +1,372 @@
+//! Keeps the worker of one instance alive: starts it, reads its answers, notices its end.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use nereid_inference::{Buffer, Error, Response, Result, Tensor};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::process::Child;
+
+use crate::frame::{
+    Block, Broken, CALL, EXECUTED, FAILED, FINALIZED, Frame, LOG, READY, RELEASE_ANSWERS, RESPONSE,
+    TensorData, read_block, read_frame, read_numbers,
+};
+use crate::launch::{Launch, Launched};
+use crate::link::Link;
+use crate::{calls, extras};
+
+/// How long `finalize` may take before the process is killed.
+const FINALIZE_LIMIT: Duration = Duration::from_secs(10);
+/// How long a process may take to exit once its pipe is closed.
+const EXIT_LIMIT: Duration = Duration::from_secs(2);
+/// A worker that lived this long is started again at once when it dies.
+const STEADY: Duration = Duration::from_secs(10);
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(30);
+
+/// Runs workers for `link` until the instance is dropped. The outcome of the first start is sent
+/// to `report`, and if that fails there is no second one.
+pub(crate) async fn supervise(link: Arc<Link>, launch: Launch, report: mpsc::Sender<Result<()>>) {
+    let mut report = Some(report);
+    let mut back_off = Duration::ZERO;
+    for generation in 1.. {
+        let started = Instant::now();
+        let mut run = Run { link: &link, generation, report: &mut report, ready: false };
+        let error = run.until_end(&launch).await;
+        let was_ready = run.ready;
+        if link.is_stopping() {
+            return link.worker_ended(&Error::unavailable("the model was unloaded"), false);
+        }
+        if let Some(report) = report.take() {
+            link.worker_ended(&error, false);
+            let _ = report.send(Err(error));
+            return;
+        }
+        tracing::error!("{}: {}", link.name, error.message());
+        let steady = was_ready && started.elapsed() >= STEADY;
+        back_off = if steady { Duration::ZERO } else { longer(back_off) };
+        let at_once = was_ready && back_off <= Duration::from_millis(200);
+        link.worker_ended(&error, at_once);
+        tokio::select! {
+            () = tokio::time::sleep(back_off) => {}
+            () = link.stopped.notified() => return,
+        }
+        tracing::info!("{}: starting its worker again", link.name);
+    }
+}
+
+fn longer(back_off: Duration) -> Duration {
+    (back_off * 2).clamp(Duration::from_millis(50), LONGEST_BACK_OFF)
+}
+
+/// One life of a worker.
+struct Run<'a> {
+    link: &'a Arc<Link>,
+    generation: u64,
+    report: &'a mut Option<mpsc::Sender<Result<()>>>,
+    ready: bool,
+}
+
+/// Why reading from a worker came to an end.
+enum End {
+    Closed,
+    Broken,
+    /// It said itself why it cannot run.
+    Failed(Error),
+}
+
+impl Run<'_> {
+    async fn until_end(&mut self, launch: &Launch) -> Error {
+        let launched = match launch.start() {
+            Ok(launched) => launched,
+            Err(error) => {
+                return Error::internal(format!(
+                    "failed to start the Python interpreter '{}': {error}",
+                    launch.python()
+                ));
+            }
+        };
+        let Launched { mut child, requests, answers, span, init } = launched;
+        let logs = self.follow_output(&mut child);
+        if !self.link.start_worker(self.generation, requests.clone(), span, &init) {
+            return Error::unavailable("the model was unloaded");
+        }
+        let link = self.link.clone();
+        let end = tokio::select! {
+            end = self.read(&answers) => end,
+            () = write(&link, &requests) => End::Closed,
+            () = stop_limit(&link) => End::Closed,
+        };
+        let status = end_process(&mut child).await;
+        let _ = tokio::time::timeout(EXIT_LIMIT, logs).await;
+        let words = self.link.take_last_words();
+        match end {
+            End::Failed(error) => error,
+            End::Broken => Error::internal("the Python worker sent a frame that cannot be read"),
+            End::Closed => {
+                let mut message = format!(
+                    "the Python process of model instance '{}' {}",
+                    self.link.name,
+                    describe(status)
+                );
+                if !words.is_empty() {
+                    message.push_str("; its last output:\n");
+                    message.push_str(&words.join("\n"));
+                }
+                Error::internal(message)
+            }
+        }
+    }
+
+    /// Passes what the model prints on to the log.
+    fn follow_output(&self, child: &mut Child) -> tokio::task::JoinHandle<()> {
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let link = self.link.clone();
+        tokio::spawn(async move {
+            tokio::join!(follow(&link, stdout, false), follow(&link, stderr, true));
+        })
+    }
+
+    /// Reads frames until the pipe is closed. One read for each time it becomes readable: to ask
+    /// once more only to hear that it is empty would cost as much as the read itself.
+    async fn read(&mut self, answers: &AsyncFd<OwnedFd>) -> End {
+        let mut buffer = vec![0; 256 << 10];
+        let mut filled = 0;
+        loop {
+            let Ok(mut ready) = answers.readable().await else { return End::Closed };
+            match rustix::io::read(answers.get_ref(), &mut buffer[filled..]) {
+                Ok(0) => return End::Closed,
+                Ok(read) => {
+                    filled += read;
+                    if filled < buffer.len() {
+                        ready.clear_ready();
+                    }
+                }
+                Err(rustix::io::Errno::AGAIN) => ready.clear_ready(),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return End::Closed,
+            }
+            drop(ready);
+            self.link.host.pulse.beat();
+            match self.handle_all(&buffer[..filled]) {
+                Ok(used) => {
+                    buffer.copy_within(used..filled, 0);
+                    filled -= used;
+                }
+                Err(end) => return end,
+            }
+            if filled == buffer.len() {
+                buffer.resize(buffer.len() * 2, 0);
+            }
+        }
+    }
+
+    /// Handles every whole frame; how many bytes they took.
+    fn handle_all(&mut self, input: &[u8]) -> Result<usize, End> {
+        let mut used = 0;
+        while let Some(frame) = read_frame(&input[used..]).map_err(|Broken| End::Broken)? {
+            self.handle(&frame)?;
+            used += frame.len;
+        }
+        Ok(used)
+    }
+
+    fn handle(&mut self, frame: &Frame<'_>) -> Result<(), End> {
+        match frame.kind {
+            EXECUTED => self.executed(frame),
+            CALL => self.called(frame),
+            RESPONSE => self.responded(frame),
+            RELEASE_ANSWERS => {
+                self.link.release_answers(read_numbers(frame.body));
+                Ok(())
+            }
+            READY => {
+                self.ready = true;
+                self.link.worker_ready();
+                if let Some(report) = self.report.take() {
+                    let _ = report.send(Ok(()));
+                }
+                Ok(())
+            }
+            FAILED => self.failed(frame),
+            LOG => self.logged(frame),
+            FINALIZED => Err(End::Closed),
+            _ => Err(End::Broken),
+        }
+        .map_err(|end| match end {
+            End::Closed => End::Closed,
+            other => other,
+        })
+    }
+
+    /// `execute` has returned: eighth stop of its requests.
+    fn executed(&self, frame: &Frame<'_>) -> Result<(), End> {
+        let mut responses = Vec::with_capacity(frame.count);
+        let mut at = 0;
+        for _ in 0..frame.count {
+            let (block, end) = read_block(frame.body, at).map_err(|Broken| End::Broken)?;
+            responses.push(self.response(&block, frame.body));
+            at = end;
+        }
+        let Some(mut executing) = self.link.take_executing(frame.id) else { return Ok(()) };
+        if frame.count > 0 {
+            executing.answer_all(responses);
+            return Ok(());
+        }
+        let batch = executing.give_back_place();
+        if !executing.is_over() {
+            self.link.put_executing(frame.id, executing);
+        }
+        drop(batch);
+        Ok(())
+    }
+
+    fn responded(&self, frame: &Frame<'_>) -> Result<(), End> {
+        let (block, _) = read_block(frame.body, 0).map_err(|Broken| End::Broken)?;
+        let Some(mut executing) = self.link.take_executing(frame.id) else { return Ok(()) };
+        let extras = extras::parse(block.extras);
+        let index = extras["request"].as_u64().unwrap_or_default() as usize;
+        let last = extras["last"].as_bool().unwrap_or_default();
+        let empty = block.tensors.is_empty() && extras.get("error").is_none();
+        let response = (!empty).then(|| self.response(&block, frame.body));
+        executing.respond(index, response, last);
+        if !executing.is_over() {
+            self.link.put_executing(frame.id, executing);
+        }
+        Ok(())
+    }
+
+    fn called(&self, frame: &Frame<'_>) -> Result<(), End> {
+        let (block, _) = read_block(frame.body, 0).map_err(|Broken| End::Broken)?;
+        let inputs = self.tensors(&block, frame.body);
+        calls::start(self.link, self.generation, frame.id, block.extras, inputs);
+        Ok(())
+    }
+
+    fn failed(&self, frame: &Frame<'_>) -> Result<(), End> {
+        let (block, _) = read_block(frame.body, 0).map_err(|Broken| End::Broken)?;
+        let error = extras::error_in(&extras::parse(block.extras))
+            .unwrap_or_else(|| Error::internal("the model gave no reason"));
+        if !self.ready {
+            return Err(End::Failed(error));
+        }
+        tracing::error!("{}: {}", self.link.name, error.message());
+        if let Some(executing) = self.link.take_executing(frame.id) {
+            executing.fail(&Error::new(
+                error.code(),
+                format!(
+                    "Failed to process the request(s) for model instance '{}', message: {}",
+                    self.link.name,
+                    error.message()
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    fn logged(&self, frame: &Frame<'_>) -> Result<(), End> {
+        let (block, _) = read_block(frame.body, 0).map_err(|Broken| End::Broken)?;
+        let extras = extras::parse(block.extras);
+        let message = extras["message"].as_str().unwrap_or_default();
+        match extras["level"].as_str() {
+            Some("ERROR") => tracing::error!("{}: {message}", self.link.name),
+            Some("WARNING") => tracing::warn!("{}: {message}", self.link.name),
+            Some("VERBOSE") => tracing::debug!("{}: {message}", self.link.name),
+            _ => tracing::info!("{}: {message}", self.link.name),
+        }
+        Ok(())
+    }
+
+    fn response(&self, block: &Block<'_>, body: &[u8]) -> Result<Response> {
+        if block.extras.is_empty() {
+            return self.tensors(block, body).map(Response::new);
+        }
+        let extras = extras::parse(block.extras);
+        if let Some(error) = extras::error_in(&extras) {
+            return Err(error);
+        }
+        let mut response = Response::new(self.tensors(block, body)?);
+        response.parameters = extras::parameters_in(&extras);
+        Ok(response)
+    }
+
+    fn tensors(&self, block: &Block<'_>, body: &[u8]) -> Result<Vec<Tensor>> {
+        let tensor = |(meta, data): &(crate::frame::TensorMeta<'_>, TensorData)| {
+            let data = match data {
+                TensorData::Inline(range) => Bytes::copy_from_slice(&body[range.clone()]),
+                TensorData::Arena { offset, len } => {
+                    self.link.tensor_at(*offset, *len).ok_or_else(|| {
+                        Error::internal(format!(
+                            "tensor '{}' lies in memory that its model does not own",
+                            meta.name
+                        ))
+                    })?
+                }
+            };
+            Ok(Tensor {
+                name: meta.name.to_owned(),
+                datatype: meta.datatype,
+                shape: meta.shape.clone(),
+                data: Buffer::One(data),
+            })
+        };
+        block.tensors.iter().map(tensor).collect()
+    }
+}
+
+/// Writes what did not fit into the pipe, whenever there is room.
+async fn write(link: &Link, requests: &AsyncFd<OwnedFd>) {
+    loop {
+        link.unsent.notified().await;
+        while !link.write_unsent() {
+            let Ok(mut ready) = requests.writable().await else { return };
+            ready.clear_ready();
+        }
+    }
+}
+
+/// Ends when the instance was dropped and its worker has had its time to finalize.
+async fn stop_limit(link: &Link) {
+    link.stopped.notified().await;
+    tokio::time::sleep(FINALIZE_LIMIT).await;
+}
+
+async fn end_process(child: &mut Child) -> io::Result<ExitStatus> {
+    if let Ok(status) = tokio::time::timeout(EXIT_LIMIT, child.wait()).await {
+        return status;
+    }
+    child.start_kill()?;
+    child.wait().await
+}
+
+fn describe(status: io::Result<ExitStatus>) -> String {
+    match status {
+        Ok(status) => match (status.code(), status.signal()) {
+            (Some(code), _) => format!("exited with code {code}"),
+            (None, Some(signal)) => format!("was ended by signal {signal}"),
+            (None, None) => "ended".to_owned(),
+        },
+        Err(error) => format!("ended ({error})"),
+    }
+}
+
+async fn follow(link: &Link, output: Option<impl AsyncRead + Unpin>, errors: bool) {
+    let Some(output) = output else { return };
+    let mut lines = BufReader::new(output);
+    let mut line = Vec::new();
+    while lines.read_until(b'\n', &mut line).await.is_ok_and(|read| read > 0) {
+        let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+        line.clear();
+        if errors {
+            tracing::warn!("{}: {text}", link.name);
+            link.remember(text);
+        } else {
+            tracing::info!("{}: {text}", link.name);
+        }
+    }
+}

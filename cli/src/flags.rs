@@ -1,0 +1,218 @@
+//! Flags of `nereid serve`: Triton's names, spellings and defaults.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args};
+
+#[derive(Args, Debug)]
+pub(crate) struct ServeFlags {
+    /// Folder with models; may be given several times.
+    #[arg(long, alias = "model-store", required = true, value_name = "PATH")]
+    pub(crate) model_repository: Vec<PathBuf>,
+    /// Name of the server in its metadata.
+    #[arg(long, default_value = "triton")]
+    pub(crate) id: String,
+    /// Exit if a model fails to load at start.
+    #[arg(long, default_value = "true", value_parser = boolean, action = ArgAction::Set)]
+    pub(crate) exit_on_error: bool,
+    /// Be ready only while all models are.
+    #[arg(long, default_value = "true", value_parser = boolean, action = ArgAction::Set)]
+    pub(crate) strict_readiness: bool,
+    /// How models come and go while serving: `none`, all are loaded at start.
+    #[arg(long, default_value = "none", value_parser = ["none"])]
+    pub(crate) model_control_mode: String,
+    /// Models loaded at the same time.
+    #[arg(long, default_value_t = 4)]
+    pub(crate) model_load_thread_count: usize,
+    /// Setting of a backend: `<backend>,<key>=<value>`, or `<key>=<value>` for all of them.
+    #[arg(long, value_name = "SETTING", value_parser = backend_setting)]
+    pub(crate) backend_config: Vec<(String, String, String)>,
+    /// How long to wait for requests that are running when the server is told to stop.
+    #[arg(long, default_value_t = 30)]
+    pub(crate) exit_timeout_secs: u64,
+    /// Address for HTTP.
+    #[arg(long, default_value = "0.0.0.0")]
+    pub(crate) http_address: IpAddr,
+    /// Port for HTTP; 0 takes a free one.
+    #[arg(long, default_value_t = 8000)]
+    pub(crate) http_port: u16,
+    /// Largest JSON part or raw tensor of a request, in bytes.
+    #[arg(long, default_value_t = 64 << 20)]
+    pub(crate) http_max_input_size: usize,
+    /// Poll for up to this many microseconds before sleeping while requests follow each other
+    /// closely: a lower latency for more CPU time. 0 turns it off. (Not in Triton.)
+    #[arg(long, default_value_t = 100)]
+    pub(crate) reactor_spin_us: u64,
+    /// Log more, from 1 on.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) log_verbose: u32,
+    #[arg(long, default_value = "true", value_parser = boolean, action = ArgAction::Set)]
+    pub(crate) log_info: bool,
+    #[arg(long, default_value = "true", value_parser = boolean, action = ArgAction::Set)]
+    pub(crate) log_warning: bool,
+    #[arg(long, default_value = "true", value_parser = boolean, action = ArgAction::Set)]
+    pub(crate) log_error: bool,
+}
+
+/// Flags that Triton has and this version does not: naming them is better than guessing.
+const NOT_YET: &[&str] = &[
+    "allow-client-shm",
+    "allow-cpu-metrics",
+    "allow-gpu-metrics",
+    "allow-grpc",
+    "allow-http",
+    "allow-metrics",
+    "allow-sagemaker",
+    "allow-vertex-ai",
+    "backend-directory",
+    "buffer-manager-thread-count",
+    "cache-config",
+    "cache-directory",
+    "cuda-memory-pool-byte-size",
+    "cuda-virtual-address-size",
+    "disable-auto-complete-config",
+    "enable-peer-access",
+    "grpc-address",
+    "grpc-header-forward-pattern",
+    "grpc-http2-max-ping-strikes",
+    "grpc-http2-max-pings-without-data",
+    "grpc-http2-min-recv-ping-interval-without-data",
+    "grpc-infer-allocation-pool-size",
+    "grpc-infer-response-compression-level",
+    "grpc-infer-thread-count",
+    "grpc-keepalive-permit-without-calls",
+    "grpc-keepalive-time",
+    "grpc-keepalive-timeout",
+    "grpc-max-connection-age",
+    "grpc-max-connection-age-grace",
+    "grpc-max-response-pool-size",
+    "grpc-port",
+    "grpc-restricted-protocol",
+    "grpc-root-cert",
+    "grpc-server-cert",
+    "grpc-server-key",
+    "grpc-use-ssl",
+    "grpc-use-ssl-mutual",
+    "host-policy",
+    "http-header-forward-pattern",
+    "http-restricted-api",
+    "http-thread-count",
+    "load-model",
+    "log-file",
+    "log-format",
+    "metrics-address",
+    "metrics-config",
+    "metrics-interval-ms",
+    "metrics-port",
+    "min-supported-compute-capability",
+    "model-config-name",
+    "model-load-gpu-limit",
+    "model-load-retry-count",
+    "model-namespacing",
+    "pinned-memory-pool-byte-size",
+    "rate-limit",
+    "rate-limit-resource",
+    "repoagent-directory",
+    "repository-poll-secs",
+    "response-cache-byte-size",
+    "reuse-grpc-port",
+    "reuse-http-port",
+    "sagemaker-port",
+    "sagemaker-safe-port-range",
+    "sagemaker-thread-count",
+    "strict-model-config",
+    "trace-config",
+    "trace-count",
+    "trace-file",
+    "trace-level",
+    "trace-log-frequency",
+    "trace-rate",
+    "vertex-ai-default-model",
+    "vertex-ai-port",
+    "vertex-ai-thread-count",
+];
+
+/// What to say about the first argument that is a flag of Triton's which does nothing yet.
+pub(crate) fn refusal(arguments: impl Iterator<Item = String>) -> Option<String> {
+    arguments
+        .filter_map(|argument| {
+            let name = argument.strip_prefix("--")?.split('=').next()?.to_owned();
+            NOT_YET.contains(&name.as_str()).then_some(name)
+        })
+        .next()
+        .map(|name| format!("--{name} is a flag of Triton's that is not supported yet"))
+}
+
+/// Triton's spellings of yes and no, in any case.
+fn boolean(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "on" | "1" => Ok(true),
+        "false" | "off" | "0" => Ok(false),
+        _ => Err("expected true, on, 1, false, off or 0".to_owned()),
+    }
+}
+
+fn backend_setting(text: &str) -> Result<(String, String, String), String> {
+    let (backend, setting) = text.split_once(',').unwrap_or(("", text));
+    let (key, value) = setting
+        .split_once('=')
+        .filter(|(key, _)| !key.is_empty())
+        .ok_or("expected <backend>,<key>=<value> or <key>=<value>")?;
+    Ok((backend.to_owned(), key.to_owned(), value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Only {
+        #[command(flatten)]
+        flags: ServeFlags,
+    }
+
+    fn parse(arguments: &[&str]) -> Result<ServeFlags, String> {
+        let all = ["serve", "--model-repository", "a"].iter().chain(arguments);
+        Only::try_parse_from(all).map(|only| only.flags).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn both_spellings_and_all_booleans() {
+        for (argument, expected) in [("=On", true), ("=0", false), ("=FALSE", false)] {
+            let flags = parse(&[&format!("--exit-on-error{argument}")]).unwrap();
+            assert_eq!(flags.exit_on_error, expected);
+        }
+        assert_eq!(parse(&["--http-port", "81"]).unwrap().http_port, 81);
+        assert_eq!(parse(&["--http-port=82"]).unwrap().http_port, 82);
+        assert!(parse(&["--exit-on-error=maybe"]).is_err());
+    }
+
+    #[test]
+    fn unknown_flags_are_answered_with_the_nearest() {
+        let error = parse(&["--http-prot=1"]).unwrap_err();
+        assert!(error.contains("--http-port"), "{error}");
+    }
+
+    #[test]
+    fn flags_of_triton_that_do_nothing_yet_are_named() {
+        let refused = |argument: &str| refusal([argument.to_owned()].into_iter());
+        assert!(refused("--grpc-port=8001").unwrap().contains("not supported yet"));
+        assert!(refused("--metrics-port").is_some());
+        assert_eq!(refused("--http-port=8000"), None);
+    }
+
+    #[test]
+    fn backend_settings() {
+        let flags =
+            parse(&["--backend-config=python,python=/usr/bin/python3", "--backend-config=a=b"]);
+        let own = |a: &str, b: &str, c: &str| (a.to_owned(), b.to_owned(), c.to_owned());
+        assert_eq!(
+            flags.unwrap().backend_config,
+            [own("python", "python", "/usr/bin/python3"), own("", "a", "b")]
+        );
+        assert!(parse(&["--backend-config=nonsense"]).is_err());
+    }
+}

@@ -1,0 +1,174 @@
+//! `nereid serve`: builds the server from its parts, runs it, ends it.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nereid_arena::Arena;
+use nereid_backend::{Host, Pulse};
+use nereid_core::{Repositories, Server};
+use nereid_http::{App, Limits};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing::Level;
+
+use crate::flags::ServeFlags;
+use crate::{backends, spin, table};
+
+/// How long workers may take to finalize once all requests have been answered.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+pub(crate) fn run(flags: &ServeFlags) -> ExitCode {
+    start_log(flags);
+    // One thread for sockets, worker channels and scheduling: a request wakes as few threads as
+    // possible. What takes long (loading, models that compute in this process) has its own.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let served = runtime.map_err(Failure::from).and_then(|runtime| {
+        let served = runtime.block_on(serve(flags));
+        runtime.shutdown_background();
+        served
+    });
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            tracing::error!("{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start_log(flags: &ServeFlags) {
+    let level = match flags {
+        ServeFlags { log_verbose: 1.., .. } => Some(Level::DEBUG),
+        ServeFlags { log_info: true, .. } => Some(Level::INFO),
+        ServeFlags { log_warning: true, .. } => Some(Level::WARN),
+        ServeFlags { log_error: true, .. } => Some(Level::ERROR),
+        _ => None,
+    };
+    if let Some(level) = level {
+        tracing_subscriber::fmt()
+            .with_max_level(level)
+            .with_target(false)
+            .with_ansi(false)
+            .with_writer(std::io::stderr)
+            .init();
+    }
+}
+
+async fn serve(flags: &ServeFlags) -> Result<(), Failure> {
+    let address = SocketAddr::new(flags.http_address, flags.http_port);
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|error| format!("failed to listen on {address}: {error}"))?;
+    let bound = listener.local_addr()?;
+    let arena = Arena::new().map_err(|error| format!("no shared memory to be had: {error}"))?;
+    let server = Server::new(&flags.id, flags.strict_readiness);
+    let pulse = Pulse::default();
+    let alive = Arc::new(());
+    let (stop, stopped) = watch::channel(false);
+
+    tokio::spawn(spin::run(pulse.clone(), Duration::from_micros(flags.reactor_spin_us)));
+    let app = App {
+        server: server.clone(),
+        arena: arena.clone(),
+        pulse: pulse.clone(),
+        limits: Limits { max_input_size: flags.http_max_input_size, ..Limits::default() },
+    };
+    let http = tokio::spawn(nereid_http::serve(listener, app, until(stopped)));
+    tracing::info!("Started HTTP service at {bound}");
+
+    let host = Host {
+        service: server.clone(),
+        arena,
+        reactor: tokio::runtime::Handle::current(),
+        pulse,
+        alive: alive.clone(),
+    };
+    let mut signals = Signals::new()?;
+    let outcome = tokio::select! {
+        loaded = load(flags, server.clone(), host) => match loaded {
+            Ok(()) => {
+                signals.next().await;
+                Ok(())
+            }
+            failed => failed,
+        },
+        () = signals.next() => Ok(()),
+    };
+    server.stop_accepting();
+    tracing::info!("stopping: waiting for requests that are running");
+    let _ = stop.send(true);
+    tokio::select! {
+        _ = tokio::time::timeout(Duration::from_secs(flags.exit_timeout_secs), http) => {}
+        () = signals.next() => tracing::warn!("told to stop again: not waiting any longer"),
+    }
+    server.unload_all();
+    wait_for_workers(&alive).await;
+    outcome
+}
+
+/// Loads everything, on other threads; prints what came of it.
+async fn load(flags: &ServeFlags, server: Arc<Server>, host: Host) -> Result<(), Failure> {
+    let repositories = Repositories {
+        paths: flags.model_repository.clone(),
+        backends: backends::all(),
+        host,
+        backend_settings: flags.backend_config.clone(),
+        load_threads: flags.model_load_thread_count,
+    };
+    let loading = server.clone();
+    tokio::task::spawn_blocking(move || repositories.load_all(&loading)).await??;
+    let catalog = server.catalog();
+    print!("{}", table::models(&catalog));
+    let failed = catalog.models.values().filter(|model| !model.is_ready()).count();
+    if failed > 0 && flags.exit_on_error {
+        return Err(format!(
+            "{failed} of {} models failed to load (--exit-on-error=false serves the others)",
+            catalog.models.len()
+        )
+        .into());
+    }
+    Ok(())
+}
+
+/// Workers end when their instances are dropped; the kernel ends those that take too long, as
+/// soon as this process is gone.
+async fn wait_for_workers(alive: &Arc<()>) {
+    let deadline = tokio::time::Instant::now() + FAREWELL;
+    while Arc::strong_count(alive) > 1 && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn until(mut stopped: watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stop| *stop).await;
+}
+
+/// SIGINT and SIGTERM.
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    fn next(&mut self) -> impl Future<Output = ()> + '_ {
+        async {
+            tokio::select! {
+                _ = self.interrupt.recv() => {}
+                _ = self.terminate.recv() => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! What the server offers to its backends.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use nereid_arena::Arena;
+use nereid_inference::Request;
+
+/// Given to a backend with every load.
+#[derive(Clone)]
+pub struct Host {
+    /// Where a model that calls other models sends its requests.
+    pub service: Arc<dyn Service>,
+    /// Shared memory for tensors that cross a process boundary.
+    pub arena: Arena,
+    /// The reactor: hand-off instances register their descriptors and tasks here.
+    pub reactor: tokio::runtime::Handle,
+    pub pulse: Pulse,
+    /// Held by everything that must come to an end before the server exits.
+    pub alive: Arc<()>,
+}
+
+/// Runs a request on whatever model it names. Never blocks; the answer goes to the responder.
+pub trait Service: Send + Sync + 'static {
+    fn infer(&self, request: Request);
+}
+
+/// Counts the events that reach the reactor. A reactor that polls for a moment before it sleeps
+/// watches it to know whether another event is likely soon.
+#[derive(Clone, Debug, Default)]
+pub struct Pulse(Arc<AtomicU64>);
+
+impl Pulse {
+    pub fn beat(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,21 @@
+//! The contract between the server and whatever runs a model.
+//!
+//! Three traits: a [`Backend`] loads models, a [`Model`] makes instances, an [`Instance`] runs one
+//! batch at a time. There is no unload, no finalize: dropping a value ends it. A backend sees this
+//! crate, the nouns of `nereid-inference`, the model's configuration and the arena, and nothing
+//! else of the server.
+#![forbid(unsafe_code)]
+
+mod batch;
+mod contract;
+mod gather;
+mod host;
+mod scatter;
+
+pub use batch::{Batch, BatchOwner, BatchReport};
+pub use contract::{Backend, Instance, Model, ModelSource, Placement, Seat};
+pub use gather::{GatheredInput, gather};
+pub use host::{Host, Pulse, Service};
+pub use scatter::scatter;
+
+pub mod conformance;

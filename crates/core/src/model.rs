@@ -1,0 +1,41 @@
+//! One version of a model that serves: its configuration, its instances, its statistics.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use nereid_inference::{Request, Result};
+use nereid_model_config::ModelConfig;
+
+use crate::admit::Signature;
+use crate::pool::Pool;
+use crate::statistics::{Observer, Recorder};
+
+pub struct ModelVersion {
+    pub name: String,
+    pub version: i64,
+    pub config: Arc<ModelConfig>,
+    pub(crate) signature: Signature,
+    pub(crate) recorder: Arc<Recorder>,
+    pub(crate) pool: Arc<Pool>,
+}
+
+impl ModelVersion {
+    /// Takes a request in: checks it, lets statistics watch its answers, puts it into the queue.
+    ///
+    /// Third stop of a request, after its model was found and before an instance runs it. What is
+    /// refused here is answered at once and does not count as an inference.
+    pub(crate) fn submit(self: &Arc<Self>, mut request: Request) {
+        if let Err(error) = self.admit(&mut request) {
+            request.responder.answer(Err(error));
+            return;
+        }
+        request.responder.times.queued = Some(Instant::now());
+        let batch_size = request.batch_size;
+        request.responder.wrap(|inner| Observer::new(inner, self, batch_size));
+        self.pool.submit(request);
+    }
+
+    fn admit(&self, request: &mut Request) -> Result<()> {
+        self.signature.admit(&self.name, request)
+    }
+}

@@ -1,0 +1,167 @@
+//! What the protocols talk to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+use nereid_backend::Service;
+use nereid_inference::{Error, Request, Result};
+
+use crate::catalog::{Catalog, ModelState, VersionState};
+use crate::model::ModelVersion;
+use crate::statistics::ModelStatistics;
+
+/// The protocol extensions that are served, by Triton's names.
+const EXTENSIONS: [&str; 6] = [
+    "model_repository",
+    "schedule_policy",
+    "model_configuration",
+    "binary_tensor_data",
+    "parameters",
+    "statistics",
+];
+
+/// Answers requests from the current catalog.
+pub struct Server {
+    id: String,
+    strict_readiness: bool,
+    catalog: ArcSwap<Catalog>,
+    /// The models of the repository have all been tried.
+    started: AtomicBool,
+    stopping: AtomicBool,
+}
+
+/// Who the server says it is.
+#[derive(Clone, Debug)]
+pub struct ServerMetadata {
+    pub name: String,
+    pub version: &'static str,
+    pub extensions: &'static [&'static str],
+}
+
+impl Server {
+    pub fn new(id: impl Into<String>, strict_readiness: bool) -> Arc<Self> {
+        Arc::new(Self {
+            id: id.into(),
+            strict_readiness,
+            catalog: ArcSwap::default(),
+            started: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+        })
+    }
+
+    pub fn metadata(&self) -> ServerMetadata {
+        ServerMetadata {
+            name: self.id.clone(),
+            version: env!("CARGO_PKG_VERSION"),
+            extensions: &EXTENSIONS,
+        }
+    }
+
+    pub fn is_live(&self) -> bool {
+        true
+    }
+
+    /// Whether requests should be sent here: all models have been tried and, under strict
+    /// readiness, all of them serve.
+    pub fn is_ready(&self) -> bool {
+        self.started.load(Ordering::Acquire)
+            && !self.stopping.load(Ordering::Acquire)
+            && (!self.strict_readiness
+                || self.catalog.load().models.values().all(|model| model.is_ready()))
+    }
+
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.catalog.load_full()
+    }
+
+    /// Second stop of a request: the version that it means.
+    pub fn model(&self, name: &str, version: Option<i64>) -> Result<Arc<ModelVersion>> {
+        self.catalog.load().find(name, version).cloned()
+    }
+
+    /// Versions of a model that answer requests, ascending.
+    pub fn ready_versions(&self, name: &str) -> Vec<i64> {
+        let catalog = self.catalog.load();
+        catalog
+            .models
+            .get(name)
+            .map(|model| model.ready().map(|ready| ready.version).collect())
+            .unwrap_or_default()
+    }
+
+    /// Statistics of the versions that answer requests: of one model, or of all by name.
+    pub fn statistics(
+        &self,
+        name: Option<&str>,
+        version: Option<i64>,
+    ) -> Result<Vec<ModelStatistics>> {
+        let catalog = self.catalog.load();
+        let snapshot =
+            |model: &Arc<ModelVersion>| model.recorder.snapshot(&model.name, model.version);
+        let Some(name) = name else {
+            return Ok(catalog.models.values().flat_map(|m| m.ready().map(snapshot)).collect());
+        };
+        let Some(model) = catalog.models.get(name).filter(|model| model.ready().next().is_some())
+        else {
+            return Err(Error::invalid_arg(format!("requested model '{name}' is not available")));
+        };
+        let found: Vec<_> = model
+            .ready()
+            .filter(|ready| version.is_none_or(|version| ready.version == version))
+            .map(snapshot)
+            .collect();
+        if found.is_empty() {
+            return Err(Error::invalid_arg(format!(
+                "requested model version is not available for model '{name}'"
+            )));
+        }
+        Ok(found)
+    }
+
+    /// From here on the server is not ready: load balancers should look elsewhere.
+    pub fn stop_accepting(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    /// Lets go of all models; each ends when its last request has been answered.
+    pub fn unload_all(&self) {
+        self.catalog.store(Arc::default());
+    }
+
+    pub(crate) fn finish_start(&self) {
+        self.started.store(true, Ordering::Release);
+    }
+
+    /// Publishes a catalog in which `change` was made to the model `name`.
+    pub(crate) fn publish(&self, name: &str, change: impl Fn(&mut ModelState)) {
+        self.catalog.rcu(|catalog| {
+            let mut catalog = Catalog::clone(catalog);
+            let mut model =
+                catalog.models.get(name).map(|model| ModelState::clone(model)).unwrap_or_default();
+            change(&mut model);
+            catalog.models.insert(name.to_owned(), Arc::new(model));
+            catalog
+        });
+    }
+
+    pub(crate) fn publish_version(&self, name: &str, version: i64, state: &VersionState) {
+        self.publish(name, |model| {
+            model.versions.insert(version, state.clone());
+        });
+    }
+
+    pub(crate) fn publish_all(&self, models: BTreeMap<String, Arc<ModelState>>) {
+        self.catalog.store(Arc::new(Catalog { models }));
+    }
+}
+
+impl Service for Server {
+    fn infer(&self, request: Request) {
+        match self.model(&request.model, request.version) {
+            Ok(model) => model.submit(request),
+            Err(error) => request.responder.answer(Err(error)),
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! The nouns of inference: datatype, tensor, request, response, responder, error.
+//!
+//! Everything else in Nereid is written in terms of these types. This crate knows no transport, no
+//! wire format, no model configuration and no backend.
+#![forbid(unsafe_code)]
+
+mod buffer;
+mod bytes_tensor;
+mod cancellation;
+mod datatype;
+mod error;
+mod parameter;
+mod request;
+mod responder;
+mod response;
+mod tensor;
+mod times;
+
+pub use buffer::Buffer;
+pub use bytes_tensor::{BytesElements, Truncated, push_bytes_element};
+pub use cancellation::Cancellation;
+pub use datatype::DataType;
+pub use error::{Code, Error, Result};
+pub use parameter::{Parameter, Parameters};
+pub use request::{CorrelationId, Request, SEQUENCE_END, SEQUENCE_START};
+pub use responder::{Answer, Responder, ResponseSink};
+pub use response::Response;
+pub use tensor::{Tensor, display_shape, element_count};
+pub use times::Times;

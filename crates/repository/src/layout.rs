@@ -1,0 +1,107 @@
+//! Finds models and versions in repository folders.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nereid_inference::{Error, Result};
+
+/// A folder of a repository that holds one model.
+#[derive(Clone, Debug)]
+pub struct ModelFolder {
+    pub name: String,
+    pub path: PathBuf,
+}
+
+impl ModelFolder {
+    /// Text of `config.pbtxt`, with its path; `None` where there is no such file.
+    pub fn config_text(&self) -> Result<Option<(PathBuf, String)>> {
+        let path = self.path.join("config.pbtxt");
+        match fs::read(&path) {
+            Ok(bytes) => match String::from_utf8(bytes) {
+                Ok(text) => Ok(Some((path, text))),
+                Err(_) => Err(Error::invalid_arg(format!("{}: not UTF-8 text", path.display()))),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(unreadable(&path, &error)),
+        }
+    }
+
+    /// Version numbers on disk, ascending. As in Triton, a folder counts if its name is an integer
+    /// above zero without leading zeros; everything else is ignored.
+    pub fn versions(&self) -> Result<Vec<i64>> {
+        let mut versions: Vec<i64> =
+            subfolders(&self.path)?.iter().filter_map(|name| version_number(name)).collect();
+        versions.sort_unstable();
+        Ok(versions)
+    }
+}
+
+fn version_number(name: &str) -> Option<i64> {
+    if name.starts_with('0') || !name.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    name.parse().ok()
+}
+
+/// Lists the models of all repositories by name. A name that several repositories use maps to all
+/// of its folders: which one is meant cannot be known.
+pub fn scan(repositories: &[PathBuf]) -> Result<BTreeMap<String, Vec<ModelFolder>>> {
+    let mut models: BTreeMap<String, Vec<ModelFolder>> = BTreeMap::new();
+    for repository in repositories {
+        for name in subfolders(repository)? {
+            if name.starts_with('.') {
+                continue;
+            }
+            let path = repository.join(&name);
+            let path = fs::canonicalize(&path).unwrap_or(path);
+            models.entry(name.clone()).or_default().push(ModelFolder { name, path });
+        }
+    }
+    Ok(models)
+}
+
+fn subfolders(path: &Path) -> Result<Vec<String>> {
+    let entries = fs::read_dir(path).map_err(|error| unreadable(path, &error))?;
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| unreadable(path, &error))?;
+        // Follows links: repositories are often put together from them.
+        if entry.path().is_dir() {
+            names.extend(entry.file_name().into_string());
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Error {
+    Error::internal(format!("failed to read {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_and_versions_are_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, two) = (folder.path().join("one"), folder.path().join("two"));
+        for path in ["one/a/1", "one/a/12", "one/a/02", "one/a/x", "one/.git", "two/a", "two/b"] {
+            fs::create_dir_all(folder.path().join(path)).unwrap();
+        }
+        fs::write(one.join("a/3"), "a file is no version").unwrap();
+        let models = scan(&[one, two]).unwrap();
+        assert_eq!(models.keys().collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(models["a"].len(), 2);
+        assert_eq!(models["a"][0].versions().unwrap(), [1, 12]);
+        assert!(models["b"][0].config_text().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_missing_repository_is_named() {
+        let error = scan(&[PathBuf::from("/no/such/folder")]).unwrap_err();
+        assert!(error.message().contains("/no/such/folder"), "{error}");
+    }
+}
