@@ -1,1 +1,13 @@
-//! Placeholder.
+//! The HTTP/REST frontend: routes, bodies, connections. Formats are `nereid-protocol`'s, models
+//! are `nereid-core`'s.
+#![forbid(unsafe_code)]
+
+mod app;
+mod body;
+mod connections;
+mod infer;
+mod reply;
+mod routes;
+
+pub use app::{App, Limits};
+pub use connections::serve;

@@ -1,1 +1,18 @@
-//! Placeholder.
+//! The wire format of the v2 protocol with Triton's extensions: bytes to requests, responses to
+//! bytes. The only crate that knows it; sockets are the transports' business.
+#![forbid(unsafe_code)]
+
+mod infer_request;
+mod infer_response;
+mod json;
+mod metadata;
+mod raw_request;
+mod statistics;
+mod status;
+
+pub use infer_request::{InferRequest, OutputFormat, parse_infer_request};
+pub use infer_response::{InferResponse, write_infer_response};
+pub use metadata::{model_metadata, server_metadata};
+pub use raw_request::raw_infer_request;
+pub use statistics::{StatisticsRow, TimeRow, statistics};
+pub use status::{error_body, http_status};

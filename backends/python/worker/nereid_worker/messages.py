@@ -1,0 +1,200 @@
+"""`pb_utils.InferenceRequest` and `pb_utils.InferenceResponse`."""
+
+import json
+from typing import Any, List, Optional, Sequence, Union
+
+from nereid_worker.errors import TritonError
+from nereid_worker.tensor import Tensor, TritonModelException
+
+
+class InferenceResponse:
+    """What a model answers: tensors, or an error, and parameters if it likes."""
+
+    __slots__ = ("_outputs", "_error", "_parameters")
+
+    def __init__(
+        self,
+        output_tensors: Sequence[Tensor] = (),
+        error: Optional[TritonError] = None,
+        parameters: Optional[dict] = None,
+    ):
+        self._outputs = output_tensors
+        if isinstance(error, str):
+            error = TritonError(error)
+        self._error = error
+        self._parameters = parameters
+
+    def output_tensors(self) -> List[Tensor]:
+        """The output tensors."""
+        return list(self._outputs)
+
+    def has_error(self) -> bool:
+        """Whether the response is an error."""
+        return self._error is not None
+
+    def error(self) -> Optional[TritonError]:
+        """The error, or None."""
+        return self._error
+
+    def parameters(self) -> str:
+        """The response's parameters as JSON text."""
+        return json.dumps(self._parameters or {})
+
+
+class InferenceRequest:
+    """A request to this model, or one that this model makes of another (`exec`)."""
+
+    __slots__ = (
+        "_inputs",
+        "_extras",
+        "_parsed",
+        "_frame",
+        "_index",
+        "_cancelled",
+        "_sender",
+        "_release_flags",
+        "_model_name",
+        "_model_version",
+        "_state",
+    )
+
+    def __init__(
+        self,
+        request_id: str = "",
+        correlation_id: Union[int, str] = 0,
+        inputs: Sequence[Tensor] = (),
+        requested_output_names: Sequence[str] = (),
+        model_name: str = "",
+        model_version: int = -1,
+        flags: int = 0,
+        timeout: int = 0,
+        preferred_memory: Any = None,
+        trace: Any = None,
+        parameters: Optional[dict] = None,
+    ):
+        self._inputs = list(inputs)
+        self._model_name = model_name
+        self._model_version = model_version
+        self._extras = b""
+        self._parsed = {
+            "id": request_id,
+            "correlation_id": correlation_id,
+            "outputs": list(requested_output_names),
+            "flags": flags,
+            "timeout": timeout,
+            "parameters": parameters or {},
+        }
+        self._frame = 0
+        self._index = 0
+        self._cancelled = False
+        self._sender = None
+        self._release_flags = 1
+        self._state = None
+
+    def _info(self, key, default):
+        parsed = self._parsed
+        if parsed is None:
+            parsed = self._parsed = json.loads(self._extras) if self._extras else {}
+        return parsed.get(key, default)
+
+    def inputs(self) -> List[Tensor]:
+        """The input tensors."""
+        return self._inputs
+
+    def request_id(self) -> str:
+        """The client's name for the request; empty if it gave none."""
+        return self._info("id", "")
+
+    def correlation_id(self) -> Union[int, str]:
+        """The sequence that the request belongs to; 0 if to none."""
+        return self._info("correlation_id", 0)
+
+    def flags(self) -> int:
+        """TRITONSERVER_REQUEST_FLAG_SEQUENCE_START and _END."""
+        return self._info("flags", 0)
+
+    def set_flags(self, flags: int) -> None:
+        """Sets the flags of a request that this model will send."""
+        self._info("flags", 0)
+        self._parsed["flags"] = flags
+
+    def timeout(self) -> int:
+        """Microseconds that the request may wait in queues; 0 if there is no limit."""
+        return self._info("timeout", 0)
+
+    def priority(self) -> int:
+        """The request's priority; 0 if it has the default."""
+        return self._info("priority", 0)
+
+    def parameters(self) -> str:
+        """The request's parameters as JSON text."""
+        return json.dumps(self._info("parameters", {}))
+
+    def requested_output_names(self) -> List[str]:
+        """Names of the outputs that the client wants."""
+        names = self._info("outputs", None)
+        if names:
+            return list(names)
+        return list(self._state.output_names) if self._state is not None else []
+
+    def model_name(self) -> str:
+        """The model that a request of this model's goes to."""
+        return self._model_name
+
+    def model_version(self) -> int:
+        """Its version; -1 for the latest."""
+        return self._model_version
+
+    def is_cancelled(self) -> bool:
+        """Whether the client has hung up."""
+        return self._cancelled
+
+    def trace(self) -> None:
+        """The request's trace; there is none yet."""
+        return None
+
+    def set_release_flags(self, flags: int) -> None:
+        """What happens to the request after `execute` (TRITONSERVER_REQUEST_RELEASE_*)."""
+        self._release_flags = flags
+
+    def get_response_sender(self):
+        """Where a decoupled model sends its responses."""
+        if self._sender is None:
+            raise TritonModelException(
+                "get_response_sender() needs a decoupled model: set "
+                "model_transaction_policy { decoupled: true }"
+            )
+        return self._sender
+
+    def exec(self, decoupled: bool = False) -> InferenceResponse:
+        """Runs the request on the model that it names and waits for the response."""
+        return _worker().call(self, decoupled)
+
+    async def async_exec(self, decoupled: bool = False) -> InferenceResponse:
+        """Like `exec`, for `async def execute`: other work goes on meanwhile."""
+        return await _worker().call_async(self, decoupled)
+
+
+def _worker():
+    from nereid_worker import loop
+
+    if loop.worker is None:
+        raise TritonModelException("requests to other models need the server: none is here")
+    return loop.worker
+
+
+def received(inputs, extras, frame_id, index, state):
+    """A request that came in a frame."""
+    request = InferenceRequest.__new__(InferenceRequest)
+    request._inputs = inputs
+    request._extras = extras
+    request._parsed = None
+    request._frame = frame_id
+    request._index = index
+    request._cancelled = False
+    request._sender = None
+    request._release_flags = 1
+    request._model_name = state.model_name
+    request._model_version = -1
+    request._state = state
+    return request

@@ -1,0 +1,205 @@
+"""The module that models written for Triton's Python backend import.
+
+It can be imported without a server too, for unit tests of a model: everything but calls to other
+models works there.
+"""
+
+import json
+from typing import Any, Dict, List, Optional, Type, Union
+
+import numpy as np
+
+from nereid_worker import loop as _loop
+from nereid_worker.datatypes import (
+    NUMBER_OF_NAME as _NUMBER_OF_NAME,
+    NUMPY_OF as _NUMPY_OF,
+    NAME_OF as _NAME_OF,
+    number_of as _number_of,
+    pack_strings as _pack_strings,
+    unpack_strings as _unpack_strings,
+)
+from nereid_worker.errors import TritonError
+from nereid_worker.loop import ResponseSender as InferenceResponseSender
+from nereid_worker.messages import InferenceRequest, InferenceResponse
+from nereid_worker.tensor import Tensor, TritonModelException
+
+TRITONSERVER_REQUEST_FLAG_SEQUENCE_START = 1
+TRITONSERVER_REQUEST_FLAG_SEQUENCE_END = 2
+TRITONSERVER_RESPONSE_COMPLETE_FINAL = 1
+TRITONSERVER_REQUEST_RELEASE_ALL = 1
+TRITONSERVER_REQUEST_RELEASE_RESCHEDULE = 2
+TRITONSERVER_MEMORY_CPU = 0
+TRITONSERVER_MEMORY_CPU_PINNED = 1
+TRITONSERVER_MEMORY_GPU = 2
+
+TRITON_STRING_TO_NUMPY = {_NAME_OF[number]: kind.type for number, kind in _NUMPY_OF.items()}
+
+
+class PreferredMemory:
+    """Where the answer to a request of the model's own should lie."""
+
+    def __init__(self, preferred_memory_type: int, preferred_device_id: int = 0):
+        self.preferred_memory_type = preferred_memory_type
+        self.preferred_device_id = preferred_device_id
+
+
+class Logger:
+    """Writes to the server's log under the model's name."""
+
+    INFO, WARNING, ERROR, VERBOSE = "INFO", "WARNING", "ERROR", "VERBOSE"
+
+    @staticmethod
+    def log(message: str, level: str = "INFO") -> None:
+        """Logs a message at `Logger.INFO`, `WARNING`, `ERROR` or `VERBOSE`."""
+        if _loop.worker is None:
+            print("%s: %s" % (level, message))
+        else:
+            _loop.worker.log(level, str(message))
+
+    @staticmethod
+    def log_info(message: str) -> None:
+        """Logs what is worth knowing."""
+        Logger.log(message, Logger.INFO)
+
+    @staticmethod
+    def log_warn(message: str) -> None:
+        """Logs what looks wrong."""
+        Logger.log(message, Logger.WARNING)
+
+    @staticmethod
+    def log_error(message: str) -> None:
+        """Logs what is wrong."""
+        Logger.log(message, Logger.ERROR)
+
+    @staticmethod
+    def log_verbose(message: str) -> None:
+        """Logs what only matters when looking for something."""
+        Logger.log(message, Logger.VERBOSE)
+
+
+def get_input_tensor_by_name(request: InferenceRequest, name: str) -> Optional[Tensor]:
+    """The input of a request with this name, or None."""
+    for tensor in request._inputs:
+        if tensor._name == name:
+            return tensor
+    return None
+
+
+def get_output_tensor_by_name(response: InferenceResponse, name: str) -> Optional[Tensor]:
+    """The output of a response with this name, or None."""
+    for tensor in response._outputs:
+        if tensor._name == name:
+            return tensor
+    return None
+
+
+def get_input_config_by_name(model_config: Union[dict, str], name: str) -> Optional[dict]:
+    """The entry of `input` in a model's configuration with this name, or None."""
+    return _entry(model_config, "input", name)
+
+
+def get_output_config_by_name(model_config: Union[dict, str], name: str) -> Optional[dict]:
+    """The entry of `output` in a model's configuration with this name, or None."""
+    return _entry(model_config, "output", name)
+
+
+def _entry(model_config, kind, name):
+    if isinstance(model_config, str):
+        model_config = json.loads(model_config)
+    for entry in model_config.get(kind, []):
+        if entry["name"] == name:
+            return entry
+    return None
+
+
+def using_decoupled_model_transaction_policy(model_config: dict) -> bool:
+    """Whether a configuration says `model_transaction_policy { decoupled: true }`."""
+    return bool((model_config.get("model_transaction_policy") or {}).get("decoupled", False))
+
+
+def triton_string_to_numpy(triton_type_string: str) -> Type[Any]:
+    """numpy's type for a datatype as a configuration spells it, e.g. `TYPE_FP32`."""
+    return TRITON_STRING_TO_NUMPY[triton_type_string]
+
+
+def triton_to_numpy_type(data_type: int) -> Type[Any]:
+    """numpy's type for the number of a datatype in the configuration's schema."""
+    return _NUMPY_OF[data_type].type
+
+
+def numpy_to_triton_type(data_type: Type[Any]) -> int:
+    """The number of a datatype in the configuration's schema for a numpy type."""
+    return _number_of(np.dtype(data_type))
+
+
+def serialize_byte_tensor(input_tensor: np.ndarray) -> Optional[np.ndarray]:
+    """The bytes of a string tensor, as one element: every string behind its length (uint32)."""
+    if input_tensor.size == 0:
+        return None
+    return np.asarray(_pack_strings(input_tensor), dtype=np.object_)
+
+
+def deserialize_bytes_tensor(encoded_tensor: bytes) -> np.ndarray:
+    """The strings in the bytes of a string tensor, as a flat object array of `bytes`."""
+    return _unpack_strings(encoded_tensor)
+
+
+class ModelConfig:
+    """The configuration that `auto_complete_config` may add to."""
+
+    def __init__(self, model_config: Union[str, Dict[str, Any]]):
+        config = json.loads(model_config) if isinstance(model_config, str) else model_config
+        self._model_config = config
+
+    def as_dict(self) -> Dict[str, Any]:
+        """The configuration as a dictionary."""
+        return self._model_config
+
+    def set_max_batch_size(self, max_batch_size: int) -> None:
+        """Sets the largest batch, unless the configuration has one already that is smaller."""
+        present = self._model_config.get("max_batch_size", 0)
+        if present == 0:
+            self._model_config["max_batch_size"] = max_batch_size
+        elif max_batch_size > present:
+            raise ValueError(
+                "configuration specified max_batch_size %d, but in auto_complete_config function "
+                "for model '%s' specified max_batch_size %d"
+                % (present, self._model_config.get("name", ""), max_batch_size)
+            )
+
+    def add_input(self, tensor: Dict[str, Any]) -> None:
+        """Adds an input: `{"name": …, "data_type": "TYPE_…", "dims": […]}`."""
+        self._add("input", tensor)
+
+    def add_output(self, tensor: Dict[str, Any]) -> None:
+        """Adds an output: `{"name": …, "data_type": "TYPE_…", "dims": […]}`."""
+        self._add("output", tensor)
+
+    def _add(self, kind, tensor):
+        for key in ("name", "data_type", "dims"):
+            if key not in tensor:
+                raise ValueError("%s '%s' misses '%s'" % (kind, tensor.get("name", ""), key))
+        if tensor["data_type"] not in _NUMBER_OF_NAME:
+            raise ValueError("unknown datatype '%s'" % tensor["data_type"])
+        present: List[dict] = self._model_config.setdefault(kind, [])
+        for entry in present:
+            if entry["name"] == tensor["name"]:
+                same = (entry["data_type"], list(entry["dims"])) == (
+                    tensor["data_type"],
+                    list(tensor["dims"]),
+                )
+                if not same:
+                    raise ValueError("%s '%s' is given twice" % (kind, tensor["name"]))
+                return
+        present.append(dict(tensor))
+
+    def set_dynamic_batching(self) -> None:
+        """Turns the dynamic batcher on, unless another scheduler is configured."""
+        for scheduler in ("sequence_batching", "ensemble_scheduling"):
+            if self._model_config.get(scheduler):
+                raise ValueError("configuration has %s already" % scheduler)
+        self._model_config.setdefault("dynamic_batching", {})
+
+    def set_model_transaction_policy(self, policy: Dict[str, Any]) -> None:
+        """Sets `{"decoupled": bool}`."""
+        self._model_config["model_transaction_policy"] = dict(policy)

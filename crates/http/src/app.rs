@@ -1,0 +1,174 @@
+//! What every handler works with, and the choice of the handler.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::{Method, Request, StatusCode};
+use nereid_arena::Arena;
+use nereid_backend::Pulse;
+use nereid_core::{Duration, ModelStatistics, Server};
+use nereid_inference::Error;
+use nereid_protocol::{StatisticsRow, model_metadata, server_metadata, statistics};
+
+use crate::infer::infer;
+use crate::reply::{Reply, json_error, json_reply, status_reply, text_error};
+use crate::routes::{ModelAction, Route, route};
+
+#[derive(Clone)]
+pub struct App {
+    pub server: Arc<Server>,
+    /// Large bodies are received here, where workers can see them too.
+    pub arena: Arena,
+    pub pulse: Pulse,
+    pub limits: Limits,
+}
+
+/// What clients may send.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of a request's JSON part and of each tensor in it (`--http-max-input-size`).
+    pub max_input_size: usize,
+    /// Bytes of a whole body.
+    pub max_body: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_input_size: 64 << 20, max_body: (1 << 31) - 1 }
+    }
+}
+
+impl App {
+    pub(crate) async fn handle(&self, request: Request<Incoming>) -> Reply {
+        self.pulse.beat();
+        let Some(route) = route(request.uri().path()) else {
+            return status_reply(StatusCode::NOT_FOUND, "Not Found");
+        };
+        if route.method() != *request.method() && route.method() != Method::CONNECT {
+            return status_reply(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
+        }
+        match route {
+            Route::Model { name, version, action: ModelAction::Infer } => {
+                let version = match parse_version(version) {
+                    Ok(version) => version,
+                    Err(error) => return text_error(&error),
+                };
+                infer(self, name.to_owned(), version, request).await
+            }
+            Route::Model { name, version, action } => {
+                let (name, version) = (name.to_owned(), version.map(str::to_owned));
+                self.model(&name, version.as_deref(), &action)
+            }
+            other => self.server_route(&other),
+        }
+    }
+
+    fn server_route(&self, route: &Route<'_>) -> Reply {
+        let server = &self.server;
+        match route {
+            Route::Server => {
+                let metadata = server.metadata();
+                json_reply(server_metadata(&metadata.name, metadata.version, metadata.extensions))
+            }
+            Route::Live => health(server.is_live()),
+            Route::Ready => health(server.is_ready()),
+            Route::AllStatistics => self.statistics(None, None),
+            Route::Unsupported { what, .. } => {
+                json_error(&Error::unsupported(format!("{what} is not supported yet")))
+            }
+            Route::Model { .. } => status_reply(StatusCode::NOT_FOUND, "Not Found"),
+        }
+    }
+
+    fn model(&self, name: &str, version: Option<&str>, action: &ModelAction) -> Reply {
+        let version = match parse_version(version) {
+            Ok(version) => version,
+            Err(error) => return json_error(&error),
+        };
+        match action {
+            ModelAction::Ready => match self.server.model(name, version) {
+                Ok(_) => health(true),
+                Err(error) => text_error(&error),
+            },
+            ModelAction::Metadata => match self.server.model(name, version) {
+                Ok(model) => {
+                    let versions = match version {
+                        Some(version) => vec![version],
+                        None => self.server.ready_versions(name),
+                    };
+                    json_reply(model_metadata(&model.config, &versions))
+                }
+                Err(error) => json_error(&error),
+            },
+            ModelAction::Config => match self.server.model(name, version) {
+                Ok(model) => json_reply(nereid_model_config::to_json(&model.config).into_bytes()),
+                Err(error) => json_error(&error),
+            },
+            ModelAction::Statistics => self.statistics(Some(name), version),
+            // Answered before, since it needs the body.
+            ModelAction::Infer => status_reply(StatusCode::NOT_FOUND, "Not Found"),
+        }
+    }
+
+    fn statistics(&self, name: Option<&str>, version: Option<i64>) -> Reply {
+        match self.server.statistics(name, version) {
+            Ok(models) => {
+                let rows: Vec<StatisticsRow> = models.into_iter().map(statistics_row).collect();
+                json_reply(statistics(&rows))
+            }
+            Err(error) => json_error(&error),
+        }
+    }
+}
+
+fn health(good: bool) -> Reply {
+    let status = if good { StatusCode::OK } else { StatusCode::BAD_REQUEST };
+    crate::reply::reply(status, "text/plain", Bytes::new())
+}
+
+/// Routes only let digits through, so all that can be wrong with a version is its size.
+fn parse_version(version: Option<&str>) -> Result<Option<i64>, Error> {
+    let parse = |text: &str| match text.parse::<i64>() {
+        Ok(version) if version > 0 => Ok(version),
+        Ok(_) => Err(Error::invalid_arg(format!(
+            "invalid model version specified '{text}' , version should be an integral value > 0"
+        ))),
+        Err(_) => Err(Error::invalid_arg(format!(
+            "failed to get model version from specified version string '{text}' (details: stol), \
+             version should be an integral value > 0"
+        ))),
+    };
+    version.map(parse).transpose()
+}
+
+fn statistics_row(model: ModelStatistics) -> StatisticsRow {
+    let row = |duration: Duration| (duration.count, duration.ns);
+    let times = &model.inference;
+    StatisticsRow {
+        name: model.name,
+        version: model.version,
+        last_inference: model.last_inference_ms,
+        inference_count: model.inference_count,
+        execution_count: model.execution_count,
+        inference_stats: [
+            times.success,
+            times.fail,
+            times.queue,
+            times.compute_input,
+            times.compute_infer,
+            times.compute_output,
+            times.cache_hit,
+            times.cache_miss,
+        ]
+        .map(row),
+        batch_stats: model
+            .batches
+            .iter()
+            .map(|batch| {
+                let times = [batch.compute_input, batch.compute_infer, batch.compute_output];
+                (batch.batch_size, times.map(row))
+            })
+            .collect(),
+    }
+}

@@ -1,0 +1,16 @@
+//! JSON as Triton reads and writes it.
+//!
+//! Triton's clients see RapidJSON's behaviour: its error texts with byte offsets, bare `NaN` and
+//! `Infinity`, strings that need not be UTF-8, its number formatting. No JSON crate has these, and
+//! none lets the numbers of a tensor go straight into its bytes, so this is our own.
+
+mod data;
+mod number;
+mod parser;
+mod value;
+mod write;
+
+pub(crate) use data::decode_data;
+pub(crate) use parser::parse;
+pub(crate) use value::{Member, Value};
+pub(crate) use write::{push_double, push_string};

@@ -1,0 +1,300 @@
+//! Reads JSON text into a [`Value`], except for the arrays of members called `data`.
+
+use nereid_inference::{Error, Result};
+
+use super::{Value, number};
+
+/// Levels of arrays and objects; deeper text is refused before it can exhaust the stack.
+const MAX_DEPTH: usize = 100;
+
+/// Parses a whole document.
+pub(crate) fn parse(text: &[u8]) -> Result<Value> {
+    let mut parser = Parser { text, at: 0, depth: 0 };
+    parser.skip_space();
+    if parser.at == text.len() {
+        return Err(parser.error("The document is empty.", parser.at));
+    }
+    let value = parser.value()?;
+    parser.skip_space();
+    if parser.at < text.len() {
+        let message = "The document root must not be followed by other values.";
+        return Err(parser.error(message, parser.at));
+    }
+    Ok(value)
+}
+
+pub(super) struct Parser<'a> {
+    pub(super) text: &'a [u8],
+    pub(super) at: usize,
+    depth: usize,
+}
+
+impl<'a> Parser<'a> {
+    /// A parser that starts in the middle of text that has been parsed before.
+    pub(super) fn at(text: &'a [u8], at: usize) -> Self {
+        Self { text, at, depth: 0 }
+    }
+
+    pub(super) fn peek(&self) -> Option<u8> {
+        self.text.get(self.at).copied()
+    }
+
+    pub(super) fn skip_space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            self.at += 1;
+        }
+    }
+
+    fn error(&self, message: &str, at: usize) -> Error {
+        Error::internal(format!("failed to parse the request JSON buffer: {message} at {at}"))
+    }
+
+    pub(super) fn value(&mut self) -> Result<Value> {
+        match self.peek() {
+            Some(b'{') => self.nested(Self::object),
+            Some(b'[') => self.nested(Self::array),
+            Some(b'"') => self.string().map(Value::String),
+            Some(b't') => self.word("true", Value::Bool(true)),
+            Some(b'f') => self.word("false", Value::Bool(false)),
+            Some(b'n') => self.word("null", Value::Null),
+            _ => self.number(),
+        }
+    }
+
+    fn nested(&mut self, read: fn(&mut Self) -> Result<Value>) -> Result<Value> {
+        if self.depth == MAX_DEPTH {
+            return Err(Error::invalid_arg(format!(
+                "JSON nesting depth exceeds maximum allowed limit ({MAX_DEPTH})"
+            )));
+        }
+        self.depth += 1;
+        self.at += 1;
+        let value = read(self);
+        self.depth -= 1;
+        value
+    }
+
+    fn word(&mut self, word: &str, value: Value) -> Result<Value> {
+        if self.text[self.at..].starts_with(word.as_bytes()) {
+            self.at += word.len();
+            return Ok(value);
+        }
+        // RapidJSON stops behind the first letter that differs.
+        let same = word.bytes().zip(&self.text[self.at..]).take_while(|(a, b)| a == *b).count();
+        Err(self.error("Invalid value.", self.at + same))
+    }
+
+    pub(super) fn number(&mut self) -> Result<Value> {
+        let (value, len) = number::read(&self.text[self.at..])
+            .map_err(|(message, offset)| self.error(message, self.at + offset))?;
+        self.at += len;
+        Ok(value)
+    }
+
+    fn array(&mut self) -> Result<Value> {
+        let mut values = Vec::new();
+        self.elements(|parser| parser.value().map(|value| values.push(value)))?;
+        Ok(Value::Array(values))
+    }
+
+    /// Checks an array without keeping it.
+    fn skip_array(&mut self) -> Result<Value> {
+        self.elements(|parser| match parser.peek() {
+            Some(b'[') => parser.nested(Self::skip_array).map(drop),
+            _ => parser.value().map(drop),
+        })?;
+        Ok(Value::Null)
+    }
+
+    fn elements(&mut self, mut element: impl FnMut(&mut Self) -> Result<()>) -> Result<()> {
+        self.skip_space();
+        if self.peek() == Some(b']') {
+            self.at += 1;
+            return Ok(());
+        }
+        loop {
+            self.skip_space();
+            element(self)?;
+            self.skip_space();
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                Some(b']') => break,
+                _ => {
+                    let message = "Missing a comma or ] after an array element.";
+                    return Err(self.error(message, self.at));
+                }
+            }
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    fn object(&mut self) -> Result<Value> {
+        let mut members = Vec::new();
+        self.skip_space();
+        if self.peek() == Some(b'}') {
+            self.at += 1;
+            return Ok(Value::Object(members));
+        }
+        loop {
+            self.skip_space();
+            if self.peek() != Some(b'"') {
+                return Err(self.error("Missing a name for object member.", self.at));
+            }
+            let name = String::from_utf8_lossy(&self.string()?).into_owned();
+            self.skip_space();
+            if self.peek() != Some(b':') {
+                return Err(self.error("Missing a colon after a name of object member.", self.at));
+            }
+            self.at += 1;
+            self.skip_space();
+            let value = self.member_value(&name)?;
+            members.push((name, value));
+            self.skip_space();
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                Some(b'}') => break,
+                _ => {
+                    let message = "Missing a comma or } after an object member.";
+                    return Err(self.error(message, self.at));
+                }
+            }
+        }
+        self.at += 1;
+        Ok(Value::Object(members))
+    }
+
+    fn member_value(&mut self, name: &str) -> Result<Value> {
+        if name != "data" || self.peek() != Some(b'[') {
+            return self.value();
+        }
+        let start = self.at;
+        self.nested(Self::skip_array)?;
+        Ok(Value::Data(start..self.at))
+    }
+
+    pub(super) fn string(&mut self) -> Result<Vec<u8>> {
+        let mut string = Vec::new();
+        self.at += 1;
+        loop {
+            let rest = &self.text[self.at..];
+            let plain = rest.iter().take_while(|&&b| b != b'"' && b != b'\\' && b >= 0x20).count();
+            string.extend_from_slice(&rest[..plain]);
+            self.at += plain;
+            match self.peek() {
+                Some(b'"') => break,
+                Some(b'\\') => self.escape(&mut string)?,
+                Some(0) | None => {
+                    let message = "Missing a closing quotation mark in string.";
+                    return Err(self.error(message, self.at));
+                }
+                Some(_) => return Err(self.error("Invalid encoding in string.", self.at)),
+            }
+        }
+        self.at += 1;
+        Ok(string)
+    }
+
+    fn escape(&mut self, string: &mut Vec<u8>) -> Result<()> {
+        let start = self.at;
+        let plain = match self.text.get(start + 1) {
+            Some(b'"') => b'"',
+            Some(b'\\') => b'\\',
+            Some(b'/') => b'/',
+            Some(b'b') => 8,
+            Some(b'f') => 12,
+            Some(b'n') => b'\n',
+            Some(b'r') => b'\r',
+            Some(b't') => b'\t',
+            Some(b'u') => return self.unicode(string),
+            _ => return Err(self.error("Invalid escape character in string.", start)),
+        };
+        string.push(plain);
+        self.at += 2;
+        Ok(())
+    }
+
+    fn unicode(&mut self, string: &mut Vec<u8>) -> Result<()> {
+        let start = self.at;
+        let surrogate = "The surrogate pair in string is invalid.";
+        let mut code = self.hex()?;
+        if (0xD800..0xDC00).contains(&code) {
+            if !self.text[self.at..].starts_with(b"\\u") {
+                return Err(self.error(surrogate, start));
+            }
+            let low = self.hex()?;
+            if !(0xDC00..0xE000).contains(&low) {
+                return Err(self.error(surrogate, start));
+            }
+            code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
+        }
+        let Some(character) = char::from_u32(code) else {
+            return Err(self.error(surrogate, start));
+        };
+        string.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+        Ok(())
+    }
+
+    /// The four digits behind a `\u`.
+    fn hex(&mut self) -> Result<u32> {
+        let digits = self.text.get(self.at + 2..self.at + 6).unwrap_or_default();
+        let mut code = 0;
+        for &digit in digits {
+            let Some(digit) = char::from(digit).to_digit(16) else { break };
+            code = code * 16 + digit;
+        }
+        if digits.len() != 4 || !digits.iter().all(u8::is_ascii_hexdigit) {
+            let message = "Incorrect hex digit after \\u escape in string.";
+            return Err(self.error(message, self.at));
+        }
+        self.at += 6;
+        Ok(code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, message: &str) {
+        let error = parse(text.as_bytes()).unwrap_err();
+        let expected = format!("failed to parse the request JSON buffer: {message}");
+        assert_eq!(error.message(), expected, "{text}");
+    }
+
+    #[test]
+    fn errors_in_rapidjsons_words() {
+        check("", "The document is empty. at 0");
+        check("{} x", "The document root must not be followed by other values. at 3");
+        check("{1:2}", "Missing a name for object member. at 1");
+        check("{\"a\" 2}", "Missing a colon after a name of object member. at 5");
+        check("{\"a\":2", "Missing a comma or } after an object member. at 6");
+        check("[1 2]", "Missing a comma or ] after an array element. at 3");
+        check("[1.]", "Miss fraction part in number. at 3");
+        check("[1e]", "Miss exponent in number. at 3");
+        check("\"abc", "Missing a closing quotation mark in string. at 4");
+        check("\"\\x\"", "Invalid escape character in string. at 1");
+        check("nonsense", "Invalid value. at 1");
+    }
+
+    #[test]
+    fn values() {
+        let value = parse(b"{\"a\":[-1,2,0.5,NaN,null,true],\"data\":[[1],[2]]}").unwrap();
+        let Some(Value::Array(values)) = value.get("a") else { panic!() };
+        assert_eq!(values[..3], [Value::Int(-1), Value::Uint(2), Value::Double(0.5)]);
+        assert!(matches!(values[3], Value::Double(nan) if nan.is_nan()));
+        assert_eq!(value.get("data"), Some(&Value::Data(37..46)));
+        let escaped = parse(br#""\u0041\ud83d\ude00\n""#).unwrap();
+        assert_eq!(escaped, Value::String("A😀\n".into()));
+    }
+
+    #[test]
+    fn deep_nesting_is_refused_and_harmless() {
+        for text in ["[".repeat(100_000), "{\"data\":".to_owned() + &"[".repeat(100_000)] {
+            let error = parse(text.as_bytes()).unwrap_err();
+            let expected = "JSON nesting depth exceeds maximum allowed limit (100)";
+            assert_eq!(error.message(), expected);
+        }
+        assert!(parse(("[".repeat(100) + &"]".repeat(100)).as_bytes()).is_ok());
+    }
+}

@@ -1,0 +1,70 @@
+//! Metadata of the server and of models.
+
+use nereid_model_config::ModelConfig;
+
+use crate::json::push_string;
+
+/// `GET /v2`
+pub fn server_metadata(name: &str, version: &str, extensions: &[&str]) -> Vec<u8> {
+    let mut json = b"{\"name\":".to_vec();
+    push_string(&mut json, name.as_bytes());
+    json.extend_from_slice(b",\"version\":");
+    push_string(&mut json, version.as_bytes());
+    json.extend_from_slice(b",\"extensions\":");
+    push_strings(&mut json, extensions.iter().map(|name| (*name).to_owned()));
+    json.push(b'}');
+    json
+}
+
+/// `GET /v2/models/{model}`. Shapes have a leading -1 where the model batches.
+pub fn model_metadata(config: &ModelConfig, versions: &[i64]) -> Vec<u8> {
+    let platform = if config.platform.is_empty() { &config.backend } else { &config.platform };
+    let mut json = b"{\"name\":".to_vec();
+    push_string(&mut json, config.name.as_bytes());
+    json.extend_from_slice(b",\"versions\":");
+    push_strings(&mut json, versions.iter().map(i64::to_string));
+    json.extend_from_slice(b",\"platform\":");
+    push_string(&mut json, platform.as_bytes());
+    let batches = config.max_batch_size > 0;
+    let inputs = config.input.iter().map(|i| (&i.name, i.datatype(), &i.dims));
+    let outputs = config.output.iter().map(|o| (&o.name, o.datatype(), &o.dims));
+    json.extend_from_slice(b",\"inputs\":[");
+    push_tensors(&mut json, inputs, batches);
+    json.extend_from_slice(b"],\"outputs\":[");
+    push_tensors(&mut json, outputs, batches);
+    json.extend_from_slice(b"]}");
+    json
+}
+
+type Described<'a> = (&'a String, Option<nereid_inference::DataType>, &'a Vec<i64>);
+
+fn push_tensors<'a>(
+    json: &mut Vec<u8>,
+    tensors: impl Iterator<Item = Described<'a>>,
+    batches: bool,
+) {
+    for (index, (name, datatype, dims)) in tensors.enumerate() {
+        if index > 0 {
+            json.push(b',');
+        }
+        json.extend_from_slice(b"{\"name\":");
+        push_string(json, name.as_bytes());
+        json.extend_from_slice(b",\"datatype\":");
+        push_string(json, datatype.map_or("<invalid>", |datatype| datatype.name()).as_bytes());
+        let shape: Vec<i64> = batches.then_some(-1).into_iter().chain(dims.clone()).collect();
+        json.extend_from_slice(b",\"shape\":");
+        json.extend_from_slice(nereid_inference::display_shape(&shape).as_bytes());
+        json.push(b'}');
+    }
+}
+
+fn push_strings(json: &mut Vec<u8>, strings: impl Iterator<Item = String>) {
+    json.push(b'[');
+    for (index, string) in strings.enumerate() {
+        if index > 0 {
+            json.push(b',');
+        }
+        push_string(json, string.as_bytes());
+    }
+    json.push(b']');
+}
