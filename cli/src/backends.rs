@@ -3,10 +3,12 @@
 use nereid_backend::Backend;
 use nereid_backend_identity::IdentityBackend;
 use nereid_backend_python::PythonBackend;
+use nereid_backend_pytorch::PytorchBackend;
 
 pub(crate) fn all() -> Vec<Box<dyn Backend>> {
     vec![
         Box::new(IdentityBackend),
         Box::new(PythonBackend::new()),
+        Box::new(PytorchBackend::new()),
     ]
 }
