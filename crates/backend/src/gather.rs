@@ -15,8 +15,8 @@ pub struct GatheredInput {
 
 /// Joins the inputs of `requests` along the first dimension, in the order of the first request.
 ///
-/// The inputs of a single request are passed on as they are, without a copy; those of several are
-/// copied once. Requests of one batch must agree in everything but their first dimension.
+/// The inputs of a single request are passed on as they are, without a copy, unless their address
+/// is not a multiple of their element's size; those of several are copied once. Requests of one batch must agree in everything but their first dimension.
 pub fn gather(requests: &[Request]) -> Result<Vec<GatheredInput>> {
     let Some((first, rest)) = requests.split_first() else { return Ok(Vec::new()) };
     first
@@ -30,7 +30,7 @@ pub fn gather(requests: &[Request]) -> Result<Vec<GatheredInput>> {
                 data: Bytes::new(),
             };
             if rest.is_empty() {
-                gathered.data = input.data.contiguous();
+                gathered.data = aligned(input.data.contiguous(), input.datatype);
                 return Ok(gathered);
             }
             let mut data = BytesMut::new();
@@ -51,4 +51,10 @@ fn append<'a>(data: &mut BytesMut, request: &'a Request, name: &str) -> Result<&
         .ok_or_else(|| Error::internal(format!("input '{name}' is missing in a batch")))?;
     input.data.segments().iter().for_each(|segment| data.extend_from_slice(segment));
     Ok(&input.shape)
+}
+
+/// Small tensors lie wherever their request put them; frameworks want them aligned.
+fn aligned(data: Bytes, datatype: DataType) -> Bytes {
+    let size = datatype.byte_size().unwrap_or(1);
+    if (data.as_ptr() as usize).is_multiple_of(size) { data } else { Bytes::copy_from_slice(&data) }
 }

@@ -1,0 +1,158 @@
+"""Starts the real binary on a model repository in a temporary folder, and ends it again."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+BINARY = Path(os.environ.get("NEREID_BIN", ROOT / "target/release/nereid"))
+START_LIMIT = 240
+
+
+def write_model(repository, name, config, files=None, version=1):
+    """Writes a model folder: `config` is the text of config.pbtxt, `files` go into the version."""
+    version_dir = Path(repository) / name / str(version)
+    version_dir.mkdir(parents=True, exist_ok=True)
+    if config is not None:
+        (Path(repository) / name / "config.pbtxt").write_text(textwrap.dedent(config))
+    for file, content in (files or {}).items():
+        if isinstance(content, bytes):
+            (version_dir / file).write_bytes(content)
+        else:
+            (version_dir / file).write_text(textwrap.dedent(content))
+
+
+class Server:
+    """A running server. Ends with the `with` block, and with it every process it started."""
+
+    def __init__(self, repository, *flags, wait_ready=True):
+        self.process = subprocess.Popen(
+            [
+                str(BINARY),
+                "serve",
+                "--model-repository=%s" % repository,
+                "--http-address=127.0.0.1",
+                "--http-port=0",
+                "--exit-timeout-secs=5",
+                "--backend-config=python,python=%s" % sys.executable,
+                *flags,
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.lines = []
+        self._bound = threading.Event()
+        self.port = None
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        try:
+            assert self._bound.wait(START_LIMIT) and self.port, self.log()
+            if wait_ready:
+                self.wait_ready()
+        except BaseException:
+            self.process.kill()
+            raise
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.lines.append(line)
+            found = re.search(r"HTTP service at .*:(\d+)", line)
+            if found:
+                self.port = int(found.group(1))
+                self._bound.set()
+        self._bound.set()
+
+    @property
+    def url(self):
+        return "127.0.0.1:%d" % self.port
+
+    def log(self):
+        return "".join(self.lines)
+
+    def get(self, path):
+        """Status and body of a GET."""
+        try:
+            with urllib.request.urlopen("http://%s%s" % (self.url, path), timeout=30) as reply:
+                return reply.status, reply.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+
+    def wait_ready(self):
+        """Until every model was tried: ready, or the table of models printed."""
+        self.wait_for(
+            lambda: self.get("/v2/health/ready")[0] == 200 or "| Model" in self.log()
+        )
+
+    def wait_for(self, condition, limit=START_LIMIT):
+        deadline = time.monotonic() + limit
+        while not condition():
+            assert self.process.poll() is None, "the server has exited:\n" + self.log()
+            assert time.monotonic() < deadline, "waited too long:\n" + self.log()
+            time.sleep(0.01)
+
+    def workers(self):
+        """Process ids of the workers that are alive."""
+        found = subprocess.run(
+            ["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True
+        )
+        return [int(pid) for pid in found.stdout.split()]
+
+    def stop(self, limit=30):
+        """Asks the server to stop; returns its exit code once it and its workers are gone."""
+        workers = self.workers()
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(limit)
+        self._reader.join(10)
+        deadline = time.monotonic() + 5
+        while any(_alive(pid) for pid in workers):
+            assert time.monotonic() < deadline, "workers have survived the server"
+            time.sleep(0.01)
+        return code
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            try:
+                self.stop()
+            finally:
+                if self.process.poll() is None:
+                    self.process.kill()
+                    self.process.wait()
+
+
+def _alive(pid):
+    try:
+        state = Path("/proc/%d/stat" % pid).read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def exit_code(repository, *flags):
+    """Runs a server that is expected to give up by itself; its exit code and its output."""
+    done = subprocess.run(
+        [
+            str(BINARY),
+            "serve",
+            "--model-repository=%s" % repository,
+            "--http-address=127.0.0.1",
+            "--http-port=0",
+            *flags,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=START_LIMIT,
+    )
+    return done.returncode, done.stdout + done.stderr
