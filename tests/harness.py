@@ -86,6 +86,8 @@ class Server:
                 return reply.status, reply.read()
         except urllib.error.HTTPError as error:
             return error.code, error.read()
+        except (urllib.error.URLError, ConnectionError):
+            return 0, b""  # It has gone; whoever waits will see that from the process.
 
     def wait_ready(self):
         """Until every model was tried: ready, or the table of models printed."""

@@ -1,88 +1,147 @@
-//! Finds an installation of libtorch: headers, libraries, C++ ABI. Nothing is imported.
+//! Finds an installation of libtorch: headers, libraries, version, C++ ABI. Nothing is imported.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-
-use nereid_inference::{Error, Result};
+use std::process::{Command, Stdio};
 
 /// Where libtorch is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Libtorch {
     pub(crate) includes: Vec<PathBuf>,
     pub(crate) libraries: PathBuf,
+    /// Major and minor number.
+    pub(crate) version: (u32, u32),
     /// `_GLIBCXX_USE_CXX11_ABI`: which of the two string layouts it was compiled with.
     pub(crate) new_abi: bool,
 }
 
-const CURE: &str = "install PyTorch (`pip install torch`) or Debian's libtorch-dev, or name its \
-    folder with --backend-config=pytorch,libtorch=PATH";
+/// Searches: the folder given, the environment, the torch packages of Python installations,
+/// Debian's libtorch-dev. A folder that was given and holds no libtorch ends the search.
+pub(crate) fn find(given: Option<&str>) -> Result<Libtorch, String> {
+    let from_env = || ["NEREID_LIBTORCH", "LIBTORCH"].iter().find_map(std::env::var_os);
+    if let Some(named) = given.map(PathBuf::from).or_else(|| from_env().map(PathBuf::from)) {
+        return in_named(&named)
+            .ok_or_else(|| format!("there is no libtorch with headers in {}", named.display()));
+    }
+    python_packages()
+        .find_map(|package| in_root(&package))
+        .or_else(debian)
+        .ok_or_else(|| "no libtorch with headers was found".to_owned())
+}
 
-/// Searches: the folder given, `LIBTORCH`, pip's torch in the active environment and in that of
-/// the `python3` on the PATH, Debian's libtorch-dev.
-pub(crate) fn find(given: Option<&str>) -> Result<Libtorch> {
-    let named = given.map(PathBuf::from);
-    let from_env = std::env::var_os("LIBTORCH").map(PathBuf::from);
-    let roots = named.clone().into_iter().chain(from_env).chain(pip_folders());
-    for root in roots {
-        if let Some(found) = in_root(&root) {
-            return Ok(found);
-        }
-    }
-    if let Some(path) = named {
-        let message = format!("there is no libtorch in {}: {CURE}", path.display());
-        return Err(Error::unavailable(message));
-    }
-    debian().ok_or_else(|| Error::unavailable(format!("no libtorch was found: {CURE}")))
+/// A folder that a user named: an installation itself, or the environment or prefix around it.
+fn in_named(folder: &Path) -> Option<Libtorch> {
+    let inside = [folder.to_owned(), folder.join("torch")].into_iter();
+    inside.chain(environment_packages(folder)).find_map(|root| in_root(&root))
 }
 
 /// Layout of pip's torch and of the archives from pytorch.org.
 fn in_root(root: &Path) -> Option<Libtorch> {
-    let (include, libraries) = (root.join("include"), root.join("lib"));
-    let usable = include.join("torch/script.h").is_file()
-        || include.join("torch/csrc/api/include/torch/script.h").is_file();
-    let new_abi = has_new_abi(&libraries.join("libc10.so"))?;
-    let includes = vec![include.join("torch/csrc/api/include"), include];
-    usable.then_some(Libtorch { includes, libraries, new_abi })
+    describe(&root.join("include"), &root.join("lib"))
 }
 
+/// Debian's libtorch-dev: headers in `/usr/include/torch`, libraries among all others.
 fn debian() -> Option<Libtorch> {
-    let include = PathBuf::from("/usr/include");
-    let script = include.join("torch/csrc/api/include/torch/script.h");
-    if !script.is_file() {
+    let folders = fs::read_dir("/usr/lib").ok()?;
+    folders
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .find_map(|libraries| describe(Path::new("/usr/include"), &libraries))
+}
+
+fn describe(include: &Path, libraries: &Path) -> Option<Libtorch> {
+    let api = include.join("torch/csrc/api/include");
+    let complete =
+        include.join("torch/script.h").is_file() && libraries.join("libtorch_cpu.so").is_file();
+    if !complete {
         return None;
     }
-    let libraries = fs::read_dir("/usr/lib")
-        .ok()?
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .find(|path| path.join("libtorch_cpu.so").exists())?;
-    let new_abi = has_new_abi(&libraries.join("libc10.so"))?;
-    Some(Libtorch {
-        includes: vec![include.join("torch/csrc/api/include"), include],
-        libraries,
-        new_abi,
-    })
-}
-
-/// A symbol with a string in it says which ABI a library was compiled with.
-fn has_new_abi(c10: &Path) -> Option<bool> {
-    let library = fs::read(c10).ok()?;
-    let marker = b"__cxx1112basic_string";
-    Some(library.windows(marker.len()).any(|window| window == marker))
-}
-
-fn pip_folders() -> Vec<PathBuf> {
-    let mut prefixes: Vec<PathBuf> = std::env::var_os("VIRTUAL_ENV").map(PathBuf::from).into_iter().collect();
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let python = std::env::split_paths(&path).map(|folder| folder.join("python3"));
-    // An environment's python3 lies in its bin folder; following the link would leave it.
-    for python in python.filter(|python| python.is_file()) {
-        prefixes.extend(python.parent().and_then(Path::parent).map(Path::to_owned));
+    let header = fs::read_to_string(api.join("torch/version.h")).unwrap_or_default();
+    let new_abi = has_new_abi(&fs::read(libraries.join("libc10.so")).ok()?);
+    let mut includes = vec![api];
+    // The compiler knows /usr/include; naming it would put it before its own C++ headers.
+    if include != Path::new("/usr/include") {
+        includes.push(include.to_owned());
     }
-    prefixes
-        .iter()
-        .filter_map(|prefix| fs::read_dir(prefix.join("lib")).ok())
-        .flat_map(|entries| entries.filter_map(|entry| entry.ok().map(|entry| entry.path())))
-        .map(|python| python.join("site-packages/torch"))
+    let libraries = libraries.to_owned();
+    Some(Libtorch { includes, libraries, version: version(&header), new_abi })
+}
+
+/// Reads `torch/version.h`; what it does not say counts as 0.
+fn version(header: &str) -> (u32, u32) {
+    let number = |name: &str| {
+        header
+            .lines()
+            .find_map(|line| line.strip_prefix("#define ")?.trim().strip_prefix(name))
+            .and_then(|value| value.trim().parse().ok())
+            .unwrap_or(0)
+    };
+    (number("TORCH_VERSION_MAJOR "), number("TORCH_VERSION_MINOR "))
+}
+
+/// Which ABI libc10.so was compiled with: the name of a function that takes a string tells, and
+/// `torchCheckFail(…, const std::string&)` has been there since 1.8.
+fn has_new_abi(libc10: &[u8]) -> bool {
+    const OLD: &[u8] = b"_ZN3c106detail14torchCheckFailEPKcS2_jRKSs";
+    const NEW: &[u8] = b"_ZN3c106detail14torchCheckFailEPKcS2_jRKNSt7__cxx1112basic_string";
+    let has = |symbol: &[u8]| libc10.windows(symbol.len()).any(|window| window == symbol);
+    has(NEW) || !has(OLD)
+}
+
+/// The `torch` folders of the active environment and of the interpreters around, lazily: asking
+/// an interpreter takes a moment.
+fn python_packages() -> impl Iterator<Item = PathBuf> {
+    let active = std::env::var_os("VIRTUAL_ENV").map(PathBuf::from);
+    let packages = active.iter().flat_map(|folder| environment_packages(folder));
+    let packages: Vec<PathBuf> = packages.collect();
+    packages
+        .into_iter()
+        .chain(["python3", "/usr/bin/python3"].into_iter().filter_map(package_of_interpreter))
+}
+
+/// `torch` in the site-packages of a virtual environment.
+fn environment_packages(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder.join("lib")) else { return Vec::new() };
+    entries
+        .filter_map(|entry| entry.ok().map(|entry| entry.path().join("site-packages/torch")))
         .filter(|torch| torch.is_dir())
         .collect()
+}
+
+/// Where `import torch` would find it: only the interpreter knows its paths. It only looks.
+fn package_of_interpreter(python: &str) -> Option<PathBuf> {
+    const LOOK: &str = "import importlib.util as u; \
+        print(u.find_spec('torch').submodule_search_locations[0])";
+    let mut command = Command::new(python);
+    command.args(["-c", LOOK]).stdin(Stdio::null()).stderr(Stdio::null());
+    let output = command.output().ok().filter(|output| output.status.success())?;
+    let path = String::from_utf8(output.stdout).ok()?;
+    Some(PathBuf::from(path.trim_end()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_abi_is_read_from_symbols() {
+        let old = b"\0_ZN3c106detail14torchCheckFailEPKcS2_jRKSs\0";
+        let new =
+            b"\0_ZN3c106detail14torchCheckFailEPKcS2_jRKNSt7__cxx1112basic_stringIcSt11char_\0";
+        assert!(!has_new_abi(old));
+        assert!(has_new_abi(new));
+        assert!(has_new_abi(b"nothing known"));
+    }
+
+    #[test]
+    fn the_version_is_read_from_the_header() {
+        let header = "#pragma once\n#define TORCH_VERSION_MAJOR 2\n\n#define TORCH_VERSION_MINOR 4\n";
+        assert_eq!(version(header), (2, 4));
+        assert_eq!(version(""), (0, 0));
+    }
+
+    #[test]
+    fn a_folder_without_libtorch_ends_the_search() {
+        let error = find(Some("/nonexistent")).unwrap_err();
+        assert!(error.contains("/nonexistent"), "{error}");
+    }
 }

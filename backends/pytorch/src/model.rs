@@ -1,178 +1,210 @@
-//! The contract's three traits for TorchScript models.
+//! A loaded TorchScript model and its instances.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::ffi::CString;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, Once, PoisonError};
 
-use bytes::Bytes;
 use nereid_backend::{
-    Backend, Batch, GatheredInput, Host, Instance, Model, ModelSource, Placement, Seat, gather,
-    scatter,
+    Batch, GatheredInput, Instance, Model, ModelSource, Placement, Seat, gather, scatter,
 };
-use nereid_inference::{Buffer, DataType, Error, Result, Tensor, element_count};
-use nereid_model_config::ModelConfig;
+use nereid_inference::{DataType, Error, Result, Tensor, display_shape, element_count};
 
-use crate::library::{Module, Shim};
-use crate::{build, discover};
+use crate::datatypes::scalar_type;
+use crate::ffi::{Argument, Module, Options, Shim};
+use crate::mapping::{self, Signature};
+use crate::outputs::OutputSpecs;
+use crate::parameters::Parameters;
+use crate::warmup;
 
-const DEFAULT_FILE: &str = "model.pt";
-
-/// The backend `pytorch`. Its settings: `libtorch` (the folder of an installation).
-#[derive(Default)]
-pub struct PytorchBackend {
-    /// Opened when the first model asks for it; there can only be one libtorch in a process.
-    shim: Mutex<Option<Arc<Shim>>>,
+/// One version. Its instances share the module if runs do not change it, so that weights are in
+/// memory once; else each has its own, as in Triton.
+pub(crate) struct TorchModel {
+    shim: Arc<Shim>,
+    path: PathBuf,
+    plan: Arc<Plan>,
+    shared: bool,
+    loaded: Mutex<Option<Arc<Module>>>,
 }
 
-impl PytorchBackend {
-    pub fn new() -> Self {
-        Self::default()
-    }
+/// How a module is called: the same for all instances.
+pub(crate) struct Plan {
+    model: String,
+    options: Options,
+    signature: Signature,
+    /// Name, name for the shim, position among the arguments.
+    inputs: Vec<(String, CString, usize)>,
+    outputs: OutputSpecs,
+    batches: bool,
+}
 
-    fn shim(&self, source: &ModelSource) -> Result<Arc<Shim>> {
-        let mut shim = self.shim.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(open) = &*shim {
-            return Ok(open.clone());
+impl TorchModel {
+    pub(crate) fn load(
+        shim: &Arc<Shim>,
+        path: PathBuf,
+        source: &ModelSource,
+        parameters: &Parameters,
+    ) -> Result<Self> {
+        set_threads(shim, &source.name, parameters);
+        let module = load_module(shim, &path, &source.name, &parameters.options)?;
+        let described = module.describe().map_err(|message| {
+            Error::internal(format!("failed to load model '{}': {message}", source.name))
+        })?;
+        let signature = Signature::parse(&described);
+        let shared = signature.shared || parameters.share;
+        let plan = Plan::new(source, parameters.options, signature)?;
+        if shared {
+            warmup::run(&plan, &module, &source.config);
         }
-        let libtorch = discover::find(source.setting("libtorch"))?;
-        let opened = Shim::open(&build::shim(&libtorch)?)?;
-        Ok(shim.insert(opened).clone())
-    }
-}
-
-impl Backend for PytorchBackend {
-    fn name(&self) -> &'static str {
-        "pytorch"
+        let loaded = Mutex::new(Some(Arc::new(module)));
+        Ok(Self { shim: shim.clone(), path, plan: Arc::new(plan), shared, loaded })
     }
 
-    fn default_filename(&self) -> Option<&'static str> {
-        Some(DEFAULT_FILE)
-    }
-
-    fn load(&self, source: &ModelSource, _host: &Host) -> Result<Box<dyn Model>> {
-        let path = source.model_file(DEFAULT_FILE);
-        if !path.is_file() {
-            return Err(Error::not_found(format!("{} is not a file", path.display())));
-        }
-        let shim = self.shim(source)?;
-        if let Some(threads) = source.config.parameter("INTRA_OP_THREAD_COUNT") {
-            shim.set_threads(threads.parse().map_err(|_| {
-                Error::invalid_arg(format!(
-                    "parameter 'INTRA_OP_THREAD_COUNT' must be a number, got '{threads}'"
-                ))
-            })?);
-        }
-        let module = Module::load(&shim, &path)?;
-        let order = argument_order(&source.config, &module.arguments());
-        let torchscript = Arc::new(TorchScript { module, order, config: source.config.clone() });
-        torchscript.warm_up();
-        Ok(Box::new(TorchModel(torchscript)))
-    }
-}
-
-/// For each argument of the module, which input of the configuration it is: by the number in
-/// `<name>__<number>`, else by the argument's name, else by order.
-fn argument_order(config: &ModelConfig, arguments: &[String]) -> Vec<usize> {
-    let names: Vec<&str> = config.input.iter().map(|input| input.name.as_str()).collect();
-    if let Some(numbers) = names.iter().map(|name| number_of(name)).collect::<Option<Vec<_>>>() {
-        let mut order: Vec<usize> = (0..names.len()).collect();
-        order.sort_by_key(|&index| numbers[index]);
-        return order;
-    }
-    let by_name = arguments.iter().take(names.len());
-    let by_name: Option<Vec<usize>> =
-        by_name.map(|argument| names.iter().position(|name| name == argument)).collect();
-    by_name.filter(|order| order.len() == names.len()).unwrap_or((0..names.len()).collect())
-}
-
-/// The number behind the last `__` of a name.
-fn number_of(name: &str) -> Option<usize> {
-    name.rsplit_once("__")?.1.parse().ok()
-}
-
-struct TorchScript {
-    module: Module,
-    order: Vec<usize>,
-    config: Arc<ModelConfig>,
-}
-
-impl TorchScript {
-    fn run(&self, inputs: &[GatheredInput]) -> Result<Vec<Tensor>> {
-        let ordered: Vec<&GatheredInput> = self
-            .order
-            .iter()
-            .filter_map(|&index| {
-                let name = &self.config.input[index].name;
-                inputs.iter().find(|input| input.name == *name)
-            })
-            .collect();
-        let mut outputs: Vec<Option<_>> =
-            self.module.forward(&ordered)?.into_iter().map(Some).collect();
-        let mut named = Vec::with_capacity(self.config.output.len());
-        for (position, output) in self.config.output.iter().enumerate() {
-            let index = number_of(&output.name).unwrap_or(position);
-            let found = outputs.get_mut(index).and_then(Option::take).ok_or_else(|| {
-                Error::internal(format!(
-                    "the model returned no tensor for output '{}' (number {index})",
-                    output.name
-                ))
-            })?;
-            if output.datatype() != Some(found.datatype) {
-                return Err(Error::internal(format!(
-                    "configuration expects datatype {} for output '{}', the model gives {}",
-                    output.datatype().map_or("<invalid>", DataType::name),
-                    output.name,
-                    found.datatype
-                )));
-            }
-            named.push(Tensor {
-                name: output.name.clone(),
-                datatype: found.datatype,
-                shape: found.shape,
-                data: Buffer::One(found.data),
-            });
-        }
-        Ok(named)
-    }
-
-    /// The first runs of a module optimise it and are slow. Where the shapes are known, they are
-    /// done here, with zeros; a module that cannot take zeros says so in the log only.
-    fn warm_up(&self) {
-        let batch = (self.config.max_batch_size > 0).then_some(1);
-        let inputs: Option<Vec<GatheredInput>> = self
-            .config
-            .input
-            .iter()
-            .map(|input| {
-                let shape: Vec<i64> = batch.into_iter().chain(input.dims.iter().copied()).collect();
-                let datatype = input.datatype()?;
-                let len = element_count(&shape)? * datatype.byte_size()?;
-                let data = Bytes::from(vec![0; len]);
-                Some(GatheredInput { name: input.name.clone(), datatype, shape, data })
-            })
-            .collect();
-        for _ in 0..2 {
-            if let Some(Err(error)) = inputs.as_deref().map(|inputs| self.run(inputs)) {
-                tracing::info!("warm-up of '{}' failed: {error}", self.config.name);
-                return;
+    /// The module for one more instance.
+    fn module(&self) -> Result<Arc<Module>> {
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let ready = if self.shared { loaded.clone() } else { loaded.take() };
+        match ready {
+            Some(module) => Ok(module),
+            None => {
+                let options = &self.plan.options;
+                load_module(&self.shim, &self.path, &self.plan.model, options).map(Arc::new)
             }
         }
     }
 }
 
-struct TorchModel(Arc<TorchScript>);
+fn load_module(shim: &Arc<Shim>, path: &PathBuf, model: &str, options: &Options) -> Result<Module> {
+    Module::load(shim, path, options).map_err(|message| {
+        let path = path.display();
+        Error::internal(format!("failed to load model '{model}': {path}: {message}"))
+    })
+}
+
+/// libtorch has these pools once in a process: as in Triton, the first model that asks decides.
+fn set_threads(shim: &Shim, model: &str, parameters: &Parameters) {
+    static INTRA_OP: Once = Once::new();
+    static INTER_OP: Once = Once::new();
+    let set = |once: &Once, what: &str, intra_op: i32, inter_op: i32| {
+        if intra_op + inter_op == 0 {
+            return;
+        }
+        once.call_once(|| match shim.set_threads(intra_op, inter_op) {
+            Ok(()) => tracing::info!("'{model}' sets {what} to {}", intra_op + inter_op),
+            Err(message) => tracing::warn!("'{model}' cannot set {what}: {message}"),
+        });
+    };
+    set(&INTRA_OP, "INTRA_OP_THREAD_COUNT", parameters.intra_op, 0);
+    set(&INTER_OP, "INTER_OP_THREAD_COUNT", 0, parameters.inter_op);
+}
+
+impl Plan {
+    fn new(source: &ModelSource, options: Options, signature: Signature) -> Result<Self> {
+        let named = mapping::inputs(&source.config, &signature)?.into_iter();
+        let inputs = named.map(|(name, position)| {
+            let for_shim = CString::new(name.as_str())
+                .map_err(|_| Error::invalid_arg("an input's name cannot have a zero byte"))?;
+            Ok((name, for_shim, position))
+        });
+        Ok(Self {
+            model: source.name.clone(),
+            options: Options { dict_input: i32::from(signature.dict), ..options },
+            inputs: inputs.collect::<Result<_>>()?,
+            outputs: OutputSpecs::new(&source.config)?,
+            batches: source.config.batches(),
+            signature,
+        })
+    }
+
+    /// Runs a module on the inputs of a whole batch.
+    pub(crate) fn run(&self, module: &Module, inputs: &[GatheredInput]) -> Result<Computed<'_>> {
+        let arguments = self.arguments(inputs)?;
+        let returned = module
+            .forward(&self.options, &arguments)
+            .map_err(|message| Error::internal(format!("PyTorch execute failure: {message}")))?;
+        Ok(Computed { plan: self, returned })
+    }
+
+    /// Puts inputs where the module expects them. Inputs that were not sent are `None` in front of
+    /// others and left out behind them, where the module's own defaults apply.
+    fn arguments<'a>(&'a self, inputs: &'a [GatheredInput]) -> Result<Vec<Argument<'a>>> {
+        let mut arguments = Vec::new();
+        for (name, for_shim, position) in &self.inputs {
+            let Some(input) = inputs.iter().find(|input| input.name == *name) else { continue };
+            while arguments.len() <= *position {
+                arguments.push(Argument::Absent);
+            }
+            arguments[*position] = Argument::Tensor {
+                name: for_shim,
+                scalar_type: checked_type(input)?,
+                shape: &input.shape,
+                data: &input.data,
+                copy: self.signature.writes(*position),
+            };
+        }
+        Ok(arguments)
+    }
+}
+
+/// libtorch's number for the input's type, once its memory is known to be what its shape says.
+fn checked_type(input: &GatheredInput) -> Result<i32> {
+    let GatheredInput { name, datatype, shape, data } = input;
+    if *datatype == DataType::Bytes && shape.len() != 1 {
+        let elements = shape.iter().skip(1).product::<i64>();
+        if elements != 1 {
+            return Err(Error::invalid_arg(format!(
+                "PyTorch takes strings in one dimension only, input '{name}' has shape {}",
+                display_shape(shape)
+            )));
+        }
+    }
+    let expected = datatype.byte_size().map(|size| element_count(shape).map(|n| n * size));
+    if let Some(expected) = expected
+        && expected != Some(data.len())
+    {
+        return Err(Error::invalid_arg(format!(
+            "input '{name}' has {} bytes, which do not fill shape {}",
+            data.len(),
+            display_shape(shape)
+        )));
+    }
+    scalar_type(*datatype).ok_or_else(|| {
+        Error::invalid_arg(format!(
+            "unsupported datatype TYPE_{datatype} for input '{name}': PyTorch has no such tensors"
+        ))
+    })
+}
+
+/// What a module returned, not yet compared with the configuration.
+pub(crate) struct Computed<'a> {
+    plan: &'a Plan,
+    returned: Vec<crate::ffi::TorchOutput>,
+}
+
+impl Computed<'_> {
+    pub(crate) fn outputs(&self, batch: usize) -> Result<Vec<Tensor>> {
+        self.plan.outputs.name(&self.returned, self.plan.batches.then_some(batch))
+    }
+}
 
 impl Model for TorchModel {
     fn instantiate(&self, _placement: &Placement) -> Result<Seat> {
-        Ok(Seat::Thread(Box::new(TorchInstance(self.0.clone()))))
+        let instance = TorchInstance { plan: self.plan.clone(), module: self.module()? };
+        Ok(Seat::Thread(Box::new(instance)))
     }
 }
 
-struct TorchInstance(Arc<TorchScript>);
+struct TorchInstance {
+    plan: Arc<Plan>,
+    module: Arc<Module>,
+}
 
 impl Instance for TorchInstance {
     fn execute(&mut self, mut batch: Batch) {
         let inputs = gather(&batch.requests);
         batch.mark_input_ready();
-        match inputs.and_then(|inputs| self.0.run(&inputs)) {
+        let computed = inputs.and_then(|inputs| self.plan.run(&self.module, &inputs));
+        batch.mark_computed();
+        match computed.and_then(|computed| computed.outputs(batch.size())) {
             Ok(outputs) => scatter(batch, outputs),
             Err(error) => batch.fail(&error),
         }

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper::{Method, Request, StatusCode};
+use hyper::http::request::Parts;
+use hyper::{Request, StatusCode};
 use nereid_arena::Arena;
 use nereid_backend::Pulse;
 use nereid_core::{Duration, ModelStatistics, Server};
 use nereid_inference::Error;
 use nereid_protocol::{StatisticsRow, model_metadata, server_metadata, statistics};
 
+use crate::body::discard;
 use crate::infer::infer;
 use crate::reply::{Reply, json_error, json_reply, status_reply, text_error};
 use crate::routes::{ModelAction, Route, route};
@@ -42,24 +44,31 @@ impl Default for Limits {
 impl App {
     pub(crate) async fn handle(&self, request: Request<Incoming>) -> Reply {
         self.pulse.beat();
-        let Some(route) = route(request.uri().path()) else {
+        let (head, mut body) = request.into_parts();
+        let reply = self.answer(&head, &mut body).await;
+        discard(&mut body, &head.headers, self.limits.max_body).await;
+        reply
+    }
+
+    async fn answer(&self, head: &Parts, body: &mut Incoming) -> Reply {
+        let Some(route) = route(head.uri.path()) else {
             return status_reply(StatusCode::NOT_FOUND, "Not Found");
         };
-        if route.method() != *request.method() && route.method() != Method::CONNECT {
+        if !route.allows(&head.method) {
             return status_reply(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
         }
         match route {
-            Route::Model { name, version, action: ModelAction::Infer } => {
-                let version = match parse_version(version) {
-                    Ok(version) => version,
-                    Err(error) => return text_error(&error),
-                };
-                infer(self, name.to_owned(), version, request).await
-            }
-            Route::Model { name, version, action } => {
-                let (name, version) = (name.to_owned(), version.map(str::to_owned));
-                self.model(&name, version.as_deref(), &action)
-            }
+            Route::Model { name, version, action } => match parse_version(version) {
+                Ok(version) if action == ModelAction::Infer => {
+                    infer(self, name, version, &head.headers, body).await
+                }
+                Ok(version) => self.model(name, version, action),
+                // As if these two had looked for the model.
+                Err(error) if matches!(action, ModelAction::Infer | ModelAction::Ready) => {
+                    text_error(&error)
+                }
+                Err(error) => json_error(&error),
+            },
             other => self.server_route(&other),
         }
     }
@@ -81,11 +90,7 @@ impl App {
         }
     }
 
-    fn model(&self, name: &str, version: Option<&str>, action: &ModelAction) -> Reply {
-        let version = match parse_version(version) {
-            Ok(version) => version,
-            Err(error) => return json_error(&error),
-        };
+    fn model(&self, name: &str, version: Option<i64>, action: ModelAction) -> Reply {
         match action {
             ModelAction::Ready => match self.server.model(name, version) {
                 Ok(_) => health(true),

@@ -3,7 +3,8 @@
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use nereid_arena::{ALIGNMENT, ARENA_THRESHOLD, Arena};
+use hyper::header::{EXPECT, HeaderMap};
+use nereid_arena::{ALIGNMENT, ARENA_THRESHOLD, Arena, Chunk};
 use nereid_inference::{Error, Result};
 
 /// Why there is no body to work with.
@@ -13,72 +14,103 @@ pub(crate) enum NoBody {
     Lost,
 }
 
-/// Receives a whole body. `header_len` bytes of it are JSON: a large body is placed in the arena
+/// What is set aside at once for a body that does not go into the arena; a promise of more costs
+/// the client nothing, so it should not cost the server anything either.
+const FIRST_CAPACITY: usize = 1 << 20;
+
+/// Receives a whole body. `json_len` bytes of it are JSON: a large body is placed in the arena
 /// such that what follows, its first binary tensor, is aligned for any use.
 pub(crate) async fn receive(
-    mut body: Incoming,
-    header_len: usize,
+    body: &mut Incoming,
+    json_len: usize,
     max_body: usize,
     arena: &Arena,
 ) -> Result<Bytes, NoBody> {
-    let expected = body.size_hint().exact().map(usize::try_from);
-    let too_large = || {
-        NoBody::TooLarge(Error::invalid_arg(format!(
-            "request body exceeds the maximum allowed size of {max_body} bytes"
-        )))
+    let len = match body.size_hint().exact().map(usize::try_from) {
+        None => return collect(body, 0, max_body).await,
+        Some(Ok(len)) if len <= max_body => len,
+        Some(_) => return Err(too_large(max_body)),
     };
-    match expected {
-        Some(Ok(len)) if len > max_body => Err(too_large()),
-        Some(Err(_)) => Err(too_large()),
-        Some(Ok(len)) if len >= ARENA_THRESHOLD => {
-            let start = header_len.wrapping_neg() % ALIGNMENT;
-            match arena.allocate(start + len) {
-                Some(chunk) => receive_into(body, chunk, start, len).await,
-                None => collect(body, len, max_body).await.map_err(|e| e.unwrap_or_else(too_large)),
-            }
+    if len >= ARENA_THRESHOLD {
+        let start = start_for(json_len);
+        return match arena.allocate(start + len) {
+            Some(chunk) => receive_into(body, chunk, start, len).await,
+            None => collect(body, len, max_body).await,
+        };
+    }
+    // Most requests: small, and here at once.
+    let first = next(body).await?.unwrap_or_default();
+    if first.len() == len {
+        return Ok(first);
+    }
+    let mut whole = BytesMut::with_capacity(len);
+    whole.extend_from_slice(&first);
+    while let Some(piece) = next(body).await? {
+        whole.extend_from_slice(&piece);
+    }
+    Ok(whole.freeze())
+}
+
+/// Reads what is left of a body and forgets it. Closing a connection on a client that is still
+/// sending would take the answer from it: it gets a reset instead.
+pub(crate) async fn discard(body: &mut Incoming, headers: &HeaderMap, max_body: usize) {
+    // Who waits for permission to send is better told the answer.
+    if body.is_end_stream() || headers.contains_key(EXPECT) {
+        return;
+    }
+    let max_body = max_body as u64;
+    let mut left = max_body;
+    if body.size_hint().lower() > max_body {
+        return;
+    }
+    while let Ok(Some(piece)) = next(body).await {
+        match left.checked_sub(piece.len() as u64) {
+            Some(less) => left = less,
+            None => return,
         }
-        // Most requests: small, and here at once.
-        Some(Ok(len)) if len > 0 => {
-            let first = next(&mut body).await?.unwrap_or_default();
-            if first.len() == len {
-                return Ok(first);
-            }
-            let mut whole = BytesMut::with_capacity(len);
-            whole.extend_from_slice(&first);
-            while let Some(piece) = next(&mut body).await? {
-                whole.extend_from_slice(&piece);
-            }
-            Ok(whole.freeze())
-        }
-        _ => collect(body, 0, max_body).await.map_err(|e| e.unwrap_or_else(too_large)),
     }
 }
 
+/// Where in an aligned chunk a body starts whose tensors follow `json_len` bytes of JSON.
+fn start_for(json_len: usize) -> usize {
+    json_len.wrapping_neg() % ALIGNMENT
+}
+
 async fn receive_into(
-    mut body: Incoming,
-    mut chunk: nereid_arena::Chunk,
+    body: &mut Incoming,
+    mut chunk: Chunk,
     start: usize,
     len: usize,
 ) -> Result<Bytes, NoBody> {
     let mut at = start;
-    while let Some(piece) = next(&mut body).await? {
+    while let Some(piece) = next(body).await? {
         let end = at + piece.len();
         chunk.get_mut(at..end).ok_or(NoBody::Lost)?.copy_from_slice(&piece);
         at = end;
     }
-    Ok(chunk.freeze().slice(start..start + len))
+    // Behind the end of a short body are the bytes of another request.
+    if at != start + len {
+        return Err(NoBody::Lost);
+    }
+    Ok(chunk.freeze().slice(start..at))
 }
 
-/// A body whose length was not announced. `Err(None)`: it grew too large.
-async fn collect(mut body: Incoming, capacity: usize, max: usize) -> Result<Bytes, Option<NoBody>> {
-    let mut whole = BytesMut::with_capacity(capacity);
-    while let Some(piece) = next(&mut body).await.map_err(Some)? {
-        if whole.len() + piece.len() > max {
-            return Err(None);
+/// A body whose length was not announced, or that has no place in the arena.
+async fn collect(body: &mut Incoming, len: usize, max_body: usize) -> Result<Bytes, NoBody> {
+    let mut whole = BytesMut::with_capacity(len.min(FIRST_CAPACITY));
+    while let Some(piece) = next(body).await? {
+        if piece.len() > max_body - whole.len() {
+            return Err(too_large(max_body));
         }
         whole.extend_from_slice(&piece);
     }
     Ok(whole.freeze())
+}
+
+fn too_large(max_body: usize) -> NoBody {
+    NoBody::TooLarge(Error::invalid_arg(format!(
+        "request body exceeds the maximum allowed size of {max_body} bytes"
+    )))
 }
 
 /// The next piece of data; trailers are of no interest.
@@ -92,6 +124,20 @@ async fn next(body: &mut Incoming) -> Result<Option<Bytes>, NoBody> {
                     return Ok(Some(data));
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tensors_behind_the_json_are_aligned() {
+        for json_len in [0, 1, 63, 64, 65, 500] {
+            let start = start_for(json_len);
+            assert!(start < ALIGNMENT);
+            assert_eq!((start + json_len) % ALIGNMENT, 0, "{json_len}");
         }
     }
 }

@@ -13,8 +13,12 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::app::App;
 
-/// How long a client may take to send the head of a request.
-const HEAD_LIMIT: Duration = Duration::from_secs(30);
+/// How long a client may take to send the head of a request. As hyper counts from the answer before
+/// it, this is also how long a connection may idle: longer than load balancers keep theirs, or they
+/// would send requests into connections that are just being closed.
+const HEAD_LIMIT: Duration = Duration::from_secs(300);
+/// Bytes of a request's head; hyper adds a limit of 100 headers.
+const HEAD_SIZE: usize = 64 << 10;
 /// Pause after a connection could not be accepted, for example for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -52,6 +56,7 @@ fn start(stream: TcpStream, app: &App, graceful: &GracefulShutdown) {
         .auto_date_header(false)
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_LIMIT)
+        .max_header_size(HEAD_SIZE)
         .serve_connection(TokioIo::new(stream), service);
     let watched = graceful.watch(connection);
     tokio::spawn(async move {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
 use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderValue};
-use hyper::{Request, StatusCode};
+use hyper::StatusCode;
 use nereid_backend::Service;
 use nereid_core::ModelVersion;
 use nereid_inference::{
@@ -13,43 +13,63 @@ use nereid_protocol::{
     InferRequest, OutputFormat, parse_infer_request, raw_infer_request, write_infer_response,
 };
 use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
 
 use crate::app::App;
 use crate::body::{NoBody, receive};
+use crate::header_length::JsonPart;
 use crate::reply::{Reply, infer_reply, json_error, status_reply, text_error};
-
-const HEADER_LEN: &str = "inference-header-content-length";
 
 /// First stop of a request, decoding, and with the answer the last one, encoding.
 pub(crate) async fn infer(
     app: &App,
-    name: String,
+    name: &str,
     version: Option<i64>,
-    request: Request<Incoming>,
+    headers: &HeaderMap,
+    body: &mut Incoming,
 ) -> Reply {
-    let model = match app.server.model(&name, version).and_then(single_response) {
+    let model = match app.server.model(name, version).and_then(single_response) {
         Ok(model) => model,
         Err(error) => return text_error(&error),
     };
-    if let Some(reply) = refuse_encoding(request.headers()) {
+    if let Some(reply) = refuse_encoding(headers) {
         return reply;
     }
-    let announced = request.body().size_hint().exact();
-    let header_len = match header_length(request.headers(), announced) {
-        Ok(header_len) => header_len,
-        Err(error) => return text_error(&error),
+    let (body, json_len) = match receive_request(app, headers, body).await {
+        Ok(received) => received,
+        Err(reply) => return reply,
     };
-    let json_len = header_len.unwrap_or(0);
-    let body = receive(request.into_body(), json_len, app.limits.max_body, &app.arena).await;
-    let parsed = match body {
-        Ok(body) => decode(app, &model, &body, header_len),
-        Err(NoBody::TooLarge(error)) => Err(error),
-        // Nobody is left to read this.
-        Err(NoBody::Lost) => return status_reply(StatusCode::BAD_REQUEST, "incomplete request"),
-    };
-    match parsed {
-        Ok(parsed) => run(app, name, version, parsed).await,
+    match decode(app, &model, &body, json_len) {
+        Ok(parsed) => {
+            // The tensors keep alive what they need of it.
+            drop(body);
+            run(app, name, version, parsed).await
+        }
         Err(error) => json_error(&error),
+    }
+}
+
+/// The body, and how much of it is JSON.
+async fn receive_request(
+    app: &App,
+    headers: &HeaderMap,
+    body: &mut Incoming,
+) -> Result<(Bytes, usize), Reply> {
+    let text = |error: Error| text_error(&error);
+    let json = JsonPart::announced(headers).map_err(text)?;
+    let expected = match (body.size_hint().exact(), json) {
+        (Some(len), json) => json.within(len, headers).map_err(text)?,
+        (None, JsonPart::Bytes(len)) => len,
+        (None, JsonPart::Whole) => 0,
+    };
+    match receive(body, expected, app.limits.max_body, &app.arena).await {
+        Ok(body) => {
+            let json_len = json.within(body.len() as u64, headers).map_err(text)?;
+            Ok((body, json_len))
+        }
+        Err(NoBody::TooLarge(error)) => Err(json_error(&error)),
+        // Nobody is left to read this.
+        Err(NoBody::Lost) => Err(status_reply(StatusCode::BAD_REQUEST, "incomplete request")),
     }
 }
 
@@ -73,66 +93,49 @@ fn refuse_encoding(headers: &HeaderMap) -> Option<Reply> {
     Some(reply)
 }
 
-/// How much of the body is JSON; `None` where the body is a raw tensor.
-fn header_length(headers: &HeaderMap, announced: Option<u64>) -> Result<Option<usize>> {
-    let Some(value) = headers.get(HEADER_LEN) else {
-        // All of it, and an empty body is a raw tensor of no bytes.
-        return Ok(match announced {
-            Some(0) => None,
-            Some(len) => Some(usize::try_from(len).unwrap_or(usize::MAX)),
-            None => Some(usize::MAX),
-        });
-    };
-    let text = value.to_str().unwrap_or_default().trim();
-    let Ok(len) = text.parse::<i64>() else {
-        return Err(Error::invalid_arg(format!(
-            "Unable to parse Inference-Header-Content-Length, got: {text}"
-        )));
-    };
-    let limit = announced.map_or(i64::MAX, |len| i64::try_from(len).unwrap_or(i64::MAX));
-    if len < 0 || len > limit {
-        return Err(Error::invalid_arg(format!(
-            "inference header size should be in range (0, {limit}), got: {len}"
-        )));
-    }
-    Ok((len > 0).then_some(len as usize))
-}
-
 fn decode(
     app: &App,
     model: &ModelVersion,
     body: &Bytes,
-    header_len: Option<usize>,
+    json_len: usize,
 ) -> Result<InferRequest> {
     let max = app.limits.max_input_size;
-    match header_len {
-        // A body whose length was not announced is all JSON.
-        Some(usize::MAX) => parse_infer_request(&model.name, body, body.len(), max),
-        Some(len) => parse_infer_request(&model.name, body, len, max),
-        None if body.len() > max => Err(Error::invalid_arg(format!(
+    if json_len > 0 {
+        return parse_infer_request(&model.config, body, json_len, max);
+    }
+    if body.len() > max {
+        return Err(Error::invalid_arg(format!(
             "Raw input has a byte_size ({} bytes) that exceeds the maximum allowed value of {max} \
              bytes. Use --http-max-input-size to increase the limit.",
             body.len()
-        ))),
-        None => raw_infer_request(&model.config, body.clone()),
+        )));
     }
+    raw_infer_request(&model.config, body.clone())
 }
 
-async fn run(app: &App, name: String, version: Option<i64>, parsed: InferRequest) -> Reply {
-    let (sender, receiver) = oneshot::channel();
+async fn run(app: &App, name: &str, version: Option<i64>, parsed: InferRequest) -> Reply {
+    let (sender, mut receiver) = oneshot::channel();
     let sink = FirstAnswer { sender: Some(sender), count: 0, held: None };
     let mut request =
         nereid_inference::Request::new(name, version, Responder::new(Box::new(sink)));
     let InferRequest { id, format, .. } = fill(&mut request, parsed);
     let hang_up = CancelOnDrop(Some(request.cancellation.clone()));
     app.server.infer(request);
-    let answer = receiver.await;
+    // What is refused on the spot is not the model's error: Triton still answers that as JSON.
+    let (answer, refusal): (_, fn(&Error) -> Reply) = match receiver.try_recv() {
+        Ok(answer) => (Ok(answer), json_error),
+        Err(TryRecvError::Closed) => (Ok(Err(lost())), text_error),
+        Err(TryRecvError::Empty) => (receiver.await, text_error),
+    };
     hang_up.disarm();
-    match answer {
-        Ok(Ok(response)) => encode(&id, &response, &format),
-        Ok(Err(error)) => text_error(&error),
-        Err(_) => text_error(&Error::internal("the request was lost")),
+    match answer.unwrap_or_else(|_| Err(lost())) {
+        Ok(response) => encode(&id, &response, &format),
+        Err(error) => refusal(&error),
     }
+}
+
+fn lost() -> Error {
+    Error::internal("the request was lost")
 }
 
 /// Moves what was parsed into the request; what is left tells how to answer.

@@ -5,6 +5,7 @@
 mod app;
 mod body;
 mod connections;
+mod header_length;
 mod infer;
 mod reply;
 mod routes;

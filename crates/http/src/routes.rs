@@ -16,11 +16,11 @@ pub(crate) enum Route<'a> {
     /// Known to Triton, not built yet.
     Unsupported {
         what: &'static str,
-        method: Method,
+        methods: &'static [Method],
     },
 }
 
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum ModelAction {
     Metadata,
     Ready,
@@ -29,43 +29,43 @@ pub(crate) enum ModelAction {
     Infer,
 }
 
+const GET: &[Method] = &[Method::GET];
+const POST: &[Method] = &[Method::POST];
+const BOTH: &[Method] = &[Method::GET, Method::POST];
+
 impl Route<'_> {
-    /// The method it answers to; `CONNECT` stands for any.
-    pub(crate) fn method(&self) -> Method {
-        match self {
-            Route::Model { action: ModelAction::Infer, .. } => Method::POST,
-            Route::Unsupported { method, .. } => method.clone(),
-            _ => Method::GET,
-        }
+    pub(crate) fn allows(&self, method: &Method) -> bool {
+        let methods = match self {
+            Route::Model { action: ModelAction::Infer, .. } => POST,
+            Route::Unsupported { methods, .. } => methods,
+            _ => GET,
+        };
+        methods.contains(method)
     }
 }
 
 /// Names are taken as they stand in the path: Triton does not decode `%` sequences.
 pub(crate) fn route(path: &str) -> Option<Route<'_>> {
     let rest = path.strip_prefix("/v2")?;
-    let parts: Vec<&str> = rest.split('/').skip(1).collect();
+    if rest.is_empty() {
+        return Some(Route::Server);
+    }
+    let parts: Vec<&str> = rest.strip_prefix('/')?.split('/').collect();
     match parts.as_slice() {
-        [] => rest.is_empty().then_some(Route::Server),
         ["health", "live"] => Some(Route::Live),
         ["health", "ready"] => Some(Route::Ready),
         ["models", "stats"] => Some(Route::AllStatistics),
         ["models", name, rest @ ..] if !name.is_empty() => model(name, rest),
-        ["repository", "index"] => unsupported("the repository index", Method::POST),
-        ["repository", .., "load" | "unload"] => unsupported("model control", Method::POST),
-        ["systemsharedmemory" | "cudasharedmemory", .., "status"] => {
-            unsupported("shared memory", Method::GET)
-        }
-        ["systemsharedmemory" | "cudasharedmemory", .., "register" | "unregister"] => {
-            unsupported("shared memory", Method::POST)
-        }
-        ["trace", "setting"] => unsupported("trace", Method::CONNECT),
-        ["logging"] => unsupported("logging", Method::CONNECT),
+        ["repository", rest @ ..] => repository(rest),
+        ["systemsharedmemory" | "cudasharedmemory", rest @ ..] => shared_memory(rest),
+        ["trace", "setting"] => unsupported("trace", BOTH),
+        ["logging"] => unsupported("logging", BOTH),
         _ => None,
     }
 }
 
-fn unsupported(what: &'static str, method: Method) -> Option<Route<'static>> {
-    Some(Route::Unsupported { what, method })
+fn unsupported(what: &'static str, methods: &'static [Method]) -> Option<Route<'static>> {
+    Some(Route::Unsupported { what, methods })
 }
 
 fn model<'a>(name: &'a str, rest: &[&'a str]) -> Option<Route<'a>> {
@@ -82,12 +82,40 @@ fn model<'a>(name: &'a str, rest: &[&'a str]) -> Option<Route<'a>> {
         ["config"] => ModelAction::Config,
         ["stats"] => ModelAction::Statistics,
         ["infer"] => ModelAction::Infer,
-        ["generate"] => return unsupported("generate", Method::POST),
-        ["generate_stream"] => return unsupported("generate_stream", Method::POST),
-        ["trace", "setting"] if version.is_none() => return unsupported("trace", Method::CONNECT),
+        ["generate"] => return unsupported("generate", POST),
+        ["generate_stream"] => return unsupported("generate_stream", POST),
+        ["trace", "setting"] if version.is_none() => return unsupported("trace", BOTH),
         _ => return None,
     };
     Some(Route::Model { name, version, action })
+}
+
+/// The name of a repository may stand in front; it is never used.
+fn repository(rest: &[&str]) -> Option<Route<'static>> {
+    match rest {
+        ["index"] => unsupported("the repository index", POST),
+        [name, "index"] if !name.is_empty() => unsupported("the repository index", POST),
+        ["models", model, "load" | "unload"] if !model.is_empty() => {
+            unsupported("model control", POST)
+        }
+        [name, "models", model, "load" | "unload"] if !name.is_empty() && !model.is_empty() => {
+            unsupported("model control", POST)
+        }
+        _ => None,
+    }
+}
+
+fn shared_memory(rest: &[&str]) -> Option<Route<'static>> {
+    let action = match rest {
+        [action] => *action,
+        ["region", name, action] if !name.is_empty() => *action,
+        _ => return None,
+    };
+    match action {
+        "status" => unsupported("shared memory", GET),
+        "register" | "unregister" => unsupported("shared memory", POST),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -95,15 +123,74 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths() {
+    fn models() {
         assert_eq!(route("/v2"), Some(Route::Server));
         assert_eq!(route("/v2/models/stats"), Some(Route::AllStatistics));
         let infer = |version| Route::Model { name: "a%20b", version, action: ModelAction::Infer };
         assert_eq!(route("/v2/models/a%20b/infer"), Some(infer(None)));
         assert_eq!(route("/v2/models/a%20b/versions/12/infer"), Some(infer(Some("12"))));
+        for (path, action) in [
+            ("/v2/models/m", ModelAction::Metadata),
+            ("/v2/models/m/ready", ModelAction::Ready),
+            ("/v2/models/m/config", ModelAction::Config),
+            ("/v2/models/m/stats", ModelAction::Statistics),
+        ] {
+            assert_eq!(route(path), Some(Route::Model { name: "m", version: None, action }));
+        }
+        let stats = Route::Model { name: "stats", version: None, action: ModelAction::Infer };
+        assert_eq!(route("/v2/models/stats/infer"), Some(stats));
+    }
+
+    #[test]
+    fn what_is_not_built_yet_is_known_with_its_methods() {
+        for (path, get, post) in [
+            ("/v2/models/m/generate", false, true),
+            ("/v2/models/m/versions/1/generate_stream", false, true),
+            ("/v2/models/m/trace/setting", true, true),
+            ("/v2/trace/setting", true, true),
+            ("/v2/logging", true, true),
+            ("/v2/repository/index", false, true),
+            ("/v2/repository/r/index", false, true),
+            ("/v2/repository/models/m/load", false, true),
+            ("/v2/repository/r/models/m/unload", false, true),
+            ("/v2/systemsharedmemory/status", true, false),
+            ("/v2/systemsharedmemory/region/r/status", true, false),
+            ("/v2/cudasharedmemory/region/r/register", false, true),
+            ("/v2/cudasharedmemory/unregister", false, true),
+        ] {
+            let route = route(path).unwrap();
+            assert!(matches!(route, Route::Unsupported { .. }), "{path}");
+            assert_eq!((route.allows(&Method::GET), route.allows(&Method::POST)), (get, post));
+            assert!(!route.allows(&Method::PUT), "{path}");
+        }
+    }
+
+    #[test]
+    fn unknown_paths() {
         for unknown in [
-            "/", "/v2/", "/v2x", "/v2/models", "/v2/models/", "/v2/models//infer",
-            "/v2/models/m/versions/x", "/v2/models/m/nonsense", "/v2/health",
+            "",
+            "/",
+            "*",
+            "/v2/",
+            "/v2x",
+            "/v2/models",
+            "/v2/models/",
+            "/v2/models/m/",
+            "/v2/models//infer",
+            "/v2/models/m/versions",
+            "/v2/models/m/versions/x",
+            "/v2/models/m/versions//infer",
+            "/v2/models/m/versions/1/trace/setting",
+            "/v2/models/m/nonsense",
+            "/v2/models/m/infer/",
+            "/v2/health",
+            "/v2/health/",
+            "/v2/repository/load",
+            "/v2/repository/a/b/c/load",
+            "/v2/repository/models//load",
+            "/v2/systemsharedmemory/x/status",
+            "/v2/systemsharedmemory/region//status",
+            "/metrics",
         ] {
             assert_eq!(route(unknown), None, "{unknown}");
         }

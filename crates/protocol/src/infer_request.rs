@@ -1,12 +1,16 @@
 //! The JSON part of an inference request, with the binary tensors behind it.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use nereid_inference::{
     Buffer, CorrelationId, DataType, Error, Parameter, Parameters, Result, SEQUENCE_END,
     SEQUENCE_START, Tensor, display_shape, element_count,
 };
 
-use crate::json::{Member, Value, decode_data, parse};
+use nereid_model_config::ModelConfig;
+
+use crate::json::{Member, Value, decode_data, parse, unable};
 
 /// What an inference request says, before it is known whether its model can take it.
 #[derive(Debug, Default)]
@@ -44,12 +48,13 @@ impl OutputFormat {
     }
 }
 
-/// Parses `body`, whose first `header_len` bytes are JSON and whose rest are binary tensors.
+/// Parses `body`, a request to the model of `config`: the first `header_len` bytes are JSON, the
+/// rest are binary tensors.
 ///
 /// Binary tensors are slices of `body`. `max_input_size` bounds what JSON makes up: the text and
 /// each tensor in it. The checks come in Triton's order, since a request may fail several.
 pub fn parse_infer_request(
-    model: &str,
+    config: &ModelConfig,
     body: &Bytes,
     header_len: usize,
     max_input_size: usize,
@@ -72,9 +77,14 @@ pub fn parse_infer_request(
         request.id = id.as_string("id")?;
     }
     if let Some(parameters) = document.get("parameters") {
-        read_parameters(parameters.as_object("parameters")?, &mut request)?;
+        let members = parameters.members().ok_or_else(|| {
+            Error::internal("failed to get request params.: attempt to get members for non-object")
+        })?;
+        read_parameters(members, &mut request)?;
     }
-    let mut inputs = Inputs { model, text, tail: body.slice(header_len..), max_input_size };
+    let model = config.name.as_str();
+    let tail = body.slice(header_len..);
+    let mut inputs = Inputs { model, text, tail, max_input_size, unknown_type: None };
     for input in document.member("inputs")?.as_array("inputs")? {
         request.inputs.push(inputs.read(input)?);
     }
@@ -84,11 +94,33 @@ pub fn parse_infer_request(
         )));
     }
     if let Some(outputs) = document.get("outputs") {
+        let mut seen = HashSet::new();
         for output in outputs.as_array("outputs")? {
-            read_output(output, &mut request)?;
+            let (name, binary) = read_output(output)?;
+            if seen.insert(name.clone()) {
+                request.format.listed.push((name.clone(), binary));
+                request.requested_outputs.push(name);
+            }
         }
     }
-    Ok(request)
+    match inputs.unknown_type {
+        Some(name) => Err(unknown_type(config, &request.id, &name)),
+        None => Ok(request),
+    }
+}
+
+/// Triton refuses a datatype that is none when it compares it with the model's.
+fn unknown_type(config: &ModelConfig, id: &str, name: &str) -> Error {
+    let model = &config.name;
+    let expected = config.input.iter().find(|input| input.name == name);
+    Error::invalid_arg(match expected.and_then(|input| input.datatype()) {
+        Some(expected) => format!(
+            "[request id: {}] inference input '{name}' data-type is '<invalid>', but model \
+             '{model}' expects '{expected}'",
+            if id.is_empty() { "<id_unknown>" } else { id }
+        ),
+        None => format!("unexpected inference input '{name}' for model '{model}'"),
+    })
 }
 
 fn read_parameters(parameters: &[Member], request: &mut InferRequest) -> Result<()> {
@@ -100,10 +132,10 @@ fn read_parameters(parameters: &[Member], request: &mut InferRequest) -> Result<
                         id if id.is_empty() => CorrelationId::None,
                         id => CorrelationId::Text(id),
                     },
-                    _ => match value.as_uint(key)? {
-                        0 => CorrelationId::None,
-                        id => CorrelationId::Number(id),
-                    },
+                    Value::Uint(0) => CorrelationId::None,
+                    Value::Uint(id) => CorrelationId::Number(*id),
+                    // Triton tries the string last, so that is what its message is about.
+                    _ => return Err(value.as_string(key).err().unwrap_or_else(Error::cancelled)),
                 }
             }
             "sequence_start" if value.as_bool(key)? => request.flags |= SEQUENCE_START,
@@ -143,39 +175,36 @@ struct Inputs<'a> {
     text: &'a [u8],
     tail: Bytes,
     max_input_size: usize,
+    /// The first input whose datatype is none. It does not matter if the request fails otherwise.
+    unknown_type: Option<String>,
+}
+
+/// Where the elements of an input are.
+enum Source<'a> {
+    Json(&'a Value),
+    Tail(&'a Value),
 }
 
 impl Inputs<'_> {
     fn read(&mut self, input: &Value) -> Result<Tensor> {
-        input.as_object("inputs")?;
+        let source = source(input)?;
         let name = input.member("name")?.as_string("name")?;
-        let datatype_name = input.member("datatype")?.as_string("datatype")?;
+        let datatype = input.member("datatype")?.as_string("datatype")?;
+        let datatype = DataType::from_name(&datatype);
         let shape = read_shape(&name, input.member("shape")?.as_array("shape")?)?;
-        let no_parameters = Value::Object(Vec::new());
-        let parameters = input.get("parameters").unwrap_or(&no_parameters);
-        parameters.as_object("parameters")?;
-        refuse_shared_memory(parameters)?;
-        let datatype = DataType::from_name(&datatype_name);
-        let data = match (input.get("data"), parameters.get("binary_data_size")) {
-            (Some(_), Some(_)) => {
-                return Err(only_one_field("But set 'data' 'binary_data_size'"));
-            }
-            (None, None) => return Err(only_one_field("But no field is set")),
-            (None, Some(size)) => self.binary(&name, size.as_uint("binary_data_size")?)?,
-            (Some(data), None) => {
+        let data = match source {
+            Source::Tail(size) => self.binary(&name, size.as_uint("binary_data_size")?)?,
+            Source::Json(data) => {
                 let datatype = datatype.ok_or_else(|| {
                     Error::invalid_arg(format!("invalid datatype for input {name}"))
                 })?;
                 self.json(&name, data, datatype, &shape)?
             }
         };
-        // The model's own datatype is compared later; a name that means nothing fails there too.
-        let datatype = datatype.ok_or_else(|| {
-            Error::invalid_arg(format!(
-                "inference input '{name}' data-type is '<invalid>' for model '{}'",
-                self.model
-            ))
-        })?;
+        let datatype = datatype.unwrap_or_else(|| {
+            self.unknown_type.get_or_insert_with(|| name.clone());
+            DataType::Uint8
+        });
         Ok(Tensor { name, datatype, shape, data: Buffer::One(data) })
     }
 
@@ -229,63 +258,90 @@ impl Inputs<'_> {
             )));
         }
         let Value::Data(span) = data else {
-            data.as_array("data")?;
-            return Ok(Bytes::new());
+            return Err(unable("data", "attempt to access JSON non-array as array"));
         };
         decode_data(self.text, span.start, datatype, elements).map(Bytes::from)
     }
 }
 
-fn read_shape(name: &str, dims: &[Value]) -> Result<Vec<i64>> {
-    dims.iter()
-        .map(|dim| {
-            i64::try_from(dim.as_uint("shape")?).map_err(|_| {
-                Error::invalid_arg(format!(
-                    "invalid shape for input '{name}': shape contains one or more invalid \
-                     dimensions"
-                ))
-            })
-        })
-        .collect()
+/// An input must say in exactly one way where its elements are; Triton checks this first.
+fn source(input: &Value) -> Result<Source<'_>> {
+    let data = input.get("data");
+    let parameters = input.get("parameters");
+    let parameter = |key| parameters.and_then(|parameters| parameters.get(key));
+    let size = parameter("binary_data_size");
+    let region = parameter("shared_memory_region");
+    match (data, size, region) {
+        (Some(data), None, None) => Ok(Source::Json(data)),
+        (None, Some(size), None) => Ok(Source::Tail(size)),
+        (None, None, Some(_)) => Err(not_yet("shared_memory_region")),
+        _ => Err(only_one_field(&[
+            (data, "'data'"),
+            (size, "'binary_data_size'"),
+            (region, "'shared_memory_region'"),
+        ])),
+    }
 }
 
-fn only_one_field(what: &str) -> Error {
+fn only_one_field(fields: &[(Option<&Value>, &str)]) -> Error {
+    let set: Vec<&str> =
+        fields.iter().filter(|(value, _)| value.is_some()).map(|(_, name)| *name).collect();
+    let what = if set.is_empty() {
+        "But no field is set".to_owned()
+    } else {
+        format!("But set {}", set.join(" "))
+    };
     Error::invalid_arg(format!(
         "Input must set only one of the following fields: 'data', 'binary_data_size' in \
          'parameters', 'shared_memory_region' in 'parameters'. {what}"
     ))
 }
 
-fn refuse_shared_memory(parameters: &Value) -> Result<()> {
-    match parameters.get("shared_memory_region") {
-        Some(_) => Err(Error::unsupported("'shared_memory_region' is not supported yet")),
-        None => Ok(()),
-    }
+fn not_yet(parameter: &str) -> Error {
+    Error::unsupported(format!("'{parameter}' is not supported yet"))
 }
 
-fn read_output(output: &Value, request: &mut InferRequest) -> Result<()> {
-    output.as_object("outputs")?;
+fn read_shape(name: &str, dims: &[Value]) -> Result<Vec<i64>> {
+    // What does not fit comes out negative, which no dimension may be.
+    let shape: Vec<i64> =
+        dims.iter().map(|dim| Ok(dim.as_uint("shape")? as i64)).collect::<Result<_>>()?;
+    if shape.iter().any(|&dim| dim < 0) {
+        return Err(Error::invalid_arg(format!(
+            "invalid shape for input '{name}': shape {} contains one or more invalid dimensions",
+            display_shape(&shape)
+        )));
+    }
+    Ok(shape)
+}
+
+/// The name of an output, and whether it is wanted in binary.
+fn read_output(output: &Value) -> Result<(String, bool)> {
+    let parameters = output.get("parameters");
+    let parameter = |key| parameters.and_then(|parameters| parameters.get(key));
+    let classification = match parameter("classification") {
+        Some(count) => count.as_uint("classification").map_err(|error| {
+            Error::internal(error.message().replacen("parse", "set", 1))
+        })?,
+        None => 0,
+    };
+    let binary = match parameter("binary_data") {
+        Some(wish) => wish.as_bool("binary_data")?,
+        None => false,
+    };
+    if parameter("shared_memory_region").is_some() {
+        let clash = [(classification != 0, "classification"), (binary, "binary_data")];
+        return Err(match clash.iter().find(|(set, _)| *set) {
+            Some((_, other)) => Error::invalid_arg(format!(
+                "Output can't set both 'shared_memory_region' and '{other}'"
+            )),
+            None => not_yet("shared_memory_region"),
+        });
+    }
     let name = output.member("name")?.as_string("name")?;
-    let mut binary = false;
-    if let Some(parameters) = output.get("parameters") {
-        parameters.as_object("parameters")?;
-        refuse_shared_memory(parameters)?;
-        match parameters.get("classification").map(|count| count.as_uint("classification")) {
-            None | Some(Ok(0)) => {}
-            Some(Ok(_)) => {
-                return Err(Error::unsupported("'classification' is not supported yet"));
-            }
-            Some(Err(error)) => return Err(error),
-        }
-        if let Some(wish) = parameters.get("binary_data") {
-            binary = wish.as_bool("binary_data")?;
-        }
+    if classification != 0 {
+        return Err(not_yet("classification"));
     }
-    if !request.requested_outputs.contains(&name) {
-        request.format.listed.push((name.clone(), binary));
-        request.requested_outputs.push(name);
-    }
-    Ok(())
+    Ok((name, binary))
 }
 
 #[cfg(test)]

@@ -68,3 +68,49 @@ fn push_strings(json: &mut Vec<u8>, strings: impl Iterator<Item = String>) {
     }
     json.push(b']');
 }
+
+#[cfg(test)]
+mod tests {
+    use nereid_model_config::{ConfigDataType, ModelInput, ModelOutput};
+
+    use super::*;
+
+    #[test]
+    fn of_the_server() {
+        let json = server_metadata("nereid", "0.1", &["statistics", "parameters"]);
+        let expected = r#"{"name":"nereid","version":"0.1","extensions":["statistics","parameters"]}"#;
+        assert_eq!(String::from_utf8(json).unwrap(), expected);
+    }
+
+    #[test]
+    fn of_a_model_that_batches() {
+        let input = ModelInput {
+            name: "IN".into(),
+            data_type: ConfigDataType::TypeString.into(),
+            dims: vec![2],
+            ..Default::default()
+        };
+        let output = ModelOutput {
+            name: "OUT".into(),
+            data_type: ConfigDataType::TypeFp32.into(),
+            dims: vec![-1],
+            ..Default::default()
+        };
+        let config = ModelConfig {
+            name: "m".into(),
+            backend: "python".into(),
+            max_batch_size: 8,
+            input: vec![input],
+            output: vec![output],
+            ..Default::default()
+        };
+        assert_eq!(
+            String::from_utf8(model_metadata(&config, &[1, 3])).unwrap(),
+            concat!(
+                r#"{"name":"m","versions":["1","3"],"platform":"python","#,
+                r#""inputs":[{"name":"IN","datatype":"BYTES","shape":[-1,2]}],"#,
+                r#""outputs":[{"name":"OUT","datatype":"FP32","shape":[-1,-1]}]}"#
+            )
+        );
+    }
+}

@@ -42,8 +42,11 @@ pub fn raw_infer_request(config: &ModelConfig, body: Bytes) -> Result<InferReque
                     input.name
                 ));
             }
-            let fixed: i64 = shape.iter().filter(|&&dim| dim != -1).product();
-            let row = fixed.max(1) as usize * element_size;
+            // Saturating: what does not fit is larger than any body, and refused as too large.
+            let fixed = shape.iter().filter(|&&dim| dim != -1).fold(1usize, |product, &dim| {
+                product.saturating_mul(usize::try_from(dim).unwrap_or_default())
+            });
+            let row = fixed.max(1).saturating_mul(element_size);
             let open = (body.len() / row) as i64;
             shape.iter_mut().filter(|dim| **dim == -1).for_each(|dim| *dim = open);
             body
@@ -63,4 +66,60 @@ fn string_element(body: &[u8]) -> Bytes {
     element.put_u32_le(u32::try_from(body.len()).unwrap_or(u32::MAX));
     element.put_slice(body);
     element.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use nereid_model_config::{ConfigDataType, ModelInput};
+
+    use super::*;
+
+    fn config(max_batch_size: i32, data_type: ConfigDataType, dims: &[i64]) -> ModelConfig {
+        let data_type = data_type.into();
+        let input =
+            ModelInput { name: "IN".into(), data_type, dims: dims.to_vec(), ..Default::default() };
+        ModelConfig { name: "m".into(), max_batch_size, input: vec![input], ..Default::default() }
+    }
+
+    fn tensor(config: &ModelConfig, body: &'static [u8]) -> Result<Tensor> {
+        raw_infer_request(config, Bytes::from_static(body)).map(|mut r| r.inputs.remove(0))
+    }
+
+    #[test]
+    fn the_open_dimension_follows_from_the_length() {
+        let fp32 = ConfigDataType::TypeFp32;
+        for (batch, dims, shape) in [
+            (0, &[-1][..], &[6][..]),
+            (4, &[-1], &[1, 6]),
+            (4, &[2, -1], &[1, 2, 3]),
+            (0, &[6], &[6]),
+            (0, &[i64::MAX, i64::MAX, -1], &[i64::MAX, i64::MAX, 0]),
+        ] {
+            let tensor = tensor(&config(batch, fp32, dims), &[0; 24]).unwrap();
+            assert_eq!(tensor.shape, shape);
+        }
+    }
+
+    #[test]
+    fn a_string_gets_its_length() {
+        let tensor = tensor(&config(4, ConfigDataType::TypeString, &[1]), b"abc").unwrap();
+        assert_eq!(tensor.shape, [1, 1]);
+        assert_eq!(&tensor.data.contiguous()[..], b"\x03\0\0\0abc");
+    }
+
+    #[test]
+    fn what_cannot_be_deduced_is_refused() {
+        let two_open = config(0, ConfigDataType::TypeFp32, &[-1, -1]);
+        let strings = config(0, ConfigDataType::TypeString, &[2]);
+        let mut two_inputs = config(0, ConfigDataType::TypeFp32, &[-1]);
+        two_inputs.input.push(ModelInput::default());
+        for (config, message) in [
+            (two_open, "more than one variable-sized dimension"),
+            (strings, "For BYTE datatype raw input 'IN', the model must have input shape [1]"),
+            (two_inputs, "(found 1) to be deduced but got 2 inputs in 'm' model configuration"),
+        ] {
+            let error = tensor(&config, b"abcd").unwrap_err();
+            assert!(error.message().contains(message), "{error}");
+        }
+    }
 }

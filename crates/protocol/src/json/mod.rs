@@ -5,6 +5,7 @@
 //! none lets the numbers of a tensor go straight into its bytes, so this is our own.
 
 mod data;
+mod grisu;
 mod number;
 mod parser;
 mod value;
@@ -12,5 +13,5 @@ mod write;
 
 pub(crate) use data::decode_data;
 pub(crate) use parser::parse;
-pub(crate) use value::{Member, Value};
+pub(crate) use value::{Member, Value, unable};
 pub(crate) use write::{push_double, push_string};

@@ -4,12 +4,13 @@ use nereid_inference::{Error, Result};
 
 use super::{Value, number};
 
-/// Levels of arrays and objects; deeper text is refused before it can exhaust the stack.
+/// Levels of arrays and objects, and again as many inside a tensor's `data`, where Triton counts
+/// them; deeper text is refused before it can exhaust the stack.
 const MAX_DEPTH: usize = 100;
 
 /// Parses a whole document.
 pub(crate) fn parse(text: &[u8]) -> Result<Value> {
-    let mut parser = Parser { text, at: 0, depth: 0 };
+    let mut parser = Parser::at(text, 0);
     parser.skip_space();
     if parser.at == text.len() {
         return Err(parser.error("The document is empty.", parser.at));
@@ -27,12 +28,13 @@ pub(super) struct Parser<'a> {
     pub(super) text: &'a [u8],
     pub(super) at: usize,
     depth: usize,
+    /// [`MAX_DEPTH`], counted from the outermost `data` that is being read.
+    max_depth: usize,
 }
 
 impl<'a> Parser<'a> {
-    /// A parser that starts in the middle of text that has been parsed before.
     pub(super) fn at(text: &'a [u8], at: usize) -> Self {
-        Self { text, at, depth: 0 }
+        Self { text, at, depth: 0, max_depth: MAX_DEPTH }
     }
 
     pub(super) fn peek(&self) -> Option<u8> {
@@ -62,7 +64,7 @@ impl<'a> Parser<'a> {
     }
 
     fn nested(&mut self, read: fn(&mut Self) -> Result<Value>) -> Result<Value> {
-        if self.depth == MAX_DEPTH {
+        if self.depth == self.max_depth {
             return Err(Error::invalid_arg(format!(
                 "JSON nesting depth exceeds maximum allowed limit ({MAX_DEPTH})"
             )));
@@ -101,9 +103,29 @@ impl<'a> Parser<'a> {
     fn skip_array(&mut self) -> Result<Value> {
         self.elements(|parser| match parser.peek() {
             Some(b'[') => parser.nested(Self::skip_array).map(drop),
+            Some(b'-' | b'0'..=b'9') => parser.skip_number(),
+            Some(b'"') if parser.skip_plain_string() => Ok(()),
             _ => parser.value().map(drop),
         })?;
         Ok(Value::Null)
+    }
+
+    fn skip_number(&mut self) -> Result<()> {
+        let len = number::skip(&self.text[self.at..])
+            .map_err(|(message, offset)| self.error(message, self.at + offset))?;
+        self.at += len;
+        Ok(())
+    }
+
+    /// Skips a string that needs no decoding; says whether it was one.
+    fn skip_plain_string(&mut self) -> bool {
+        let rest = &self.text[self.at + 1..];
+        let plain = plain_len(rest);
+        let ends = rest.get(plain) == Some(&b'"');
+        if ends {
+            self.at += plain + 2;
+        }
+        ends
     }
 
     fn elements(&mut self, mut element: impl FnMut(&mut Self) -> Result<()>) -> Result<()> {
@@ -169,7 +191,13 @@ impl<'a> Parser<'a> {
             return self.value();
         }
         let start = self.at;
+        let outer = self.max_depth;
+        // Not again for a `data` inside a `data`: that could go on forever.
+        if outer == MAX_DEPTH {
+            self.max_depth = self.depth + MAX_DEPTH;
+        }
         self.nested(Self::skip_array)?;
+        self.max_depth = outer;
         Ok(Value::Data(start..self.at))
     }
 
@@ -178,7 +206,7 @@ impl<'a> Parser<'a> {
         self.at += 1;
         loop {
             let rest = &self.text[self.at..];
-            let plain = rest.iter().take_while(|&&b| b != b'"' && b != b'\\' && b >= 0x20).count();
+            let plain = plain_len(rest);
             string.extend_from_slice(&rest[..plain]);
             self.at += plain;
             match self.peek() {
@@ -217,12 +245,12 @@ impl<'a> Parser<'a> {
     fn unicode(&mut self, string: &mut Vec<u8>) -> Result<()> {
         let start = self.at;
         let surrogate = "The surrogate pair in string is invalid.";
-        let mut code = self.hex()?;
+        let mut code = self.hex(start)?;
         if (0xD800..0xDC00).contains(&code) {
             if !self.text[self.at..].starts_with(b"\\u") {
                 return Err(self.error(surrogate, start));
             }
-            let low = self.hex()?;
+            let low = self.hex(start)?;
             if !(0xDC00..0xE000).contains(&low) {
                 return Err(self.error(surrogate, start));
             }
@@ -235,8 +263,8 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// The four digits behind a `\u`.
-    fn hex(&mut self) -> Result<u32> {
+    /// The four digits behind a `\u`. Errors are those of the escape at `start`.
+    fn hex(&mut self, start: usize) -> Result<u32> {
         let digits = self.text.get(self.at + 2..self.at + 6).unwrap_or_default();
         let mut code = 0;
         for &digit in digits {
@@ -245,11 +273,16 @@ impl<'a> Parser<'a> {
         }
         if digits.len() != 4 || !digits.iter().all(u8::is_ascii_hexdigit) {
             let message = "Incorrect hex digit after \\u escape in string.";
-            return Err(self.error(message, self.at));
+            return Err(self.error(message, start));
         }
         self.at += 6;
         Ok(code)
     }
+}
+
+/// How many bytes at the start of `text` stand for themselves in a string.
+fn plain_len(text: &[u8]) -> usize {
+    text.iter().take_while(|&&byte| byte != b'"' && byte != b'\\' && byte >= 0x20).count()
 }
 
 #[cfg(test)]
@@ -275,6 +308,23 @@ mod tests {
         check("\"abc", "Missing a closing quotation mark in string. at 4");
         check("\"\\x\"", "Invalid escape character in string. at 1");
         check("nonsense", "Invalid value. at 1");
+        check("  ", "The document is empty. at 2");
+        check("{\"a\":1,}", "Missing a name for object member. at 7");
+        check("[1,]", "Invalid value. at 3");
+        check("[01]", "Missing a comma or ] after an array element. at 2");
+        check("[-]", "Invalid value. at 2");
+        check("[tru]", "Invalid value. at 4");
+        check("{\"a\":", "Invalid value. at 5");
+        check("1e999", "Number too big to be stored in double. at 0");
+        check("\"\\u12g4\"", "Incorrect hex digit after \\u escape in string. at 1");
+        check("\"\\ud83d\\u00\"", "Incorrect hex digit after \\u escape in string. at 1");
+        check("\"\\ud83dx\"", "The surrogate pair in string is invalid. at 1");
+        check("\"\\udc00\"", "The surrogate pair in string is invalid. at 1");
+        // Tensors are checked by other code, to the same end.
+        check("{\"data\":[1 2]}", "Missing a comma or ] after an array element. at 11");
+        check("{\"data\":[1.]}", "Miss fraction part in number. at 11");
+        check("{\"data\":[\"a]}", "Missing a closing quotation mark in string. at 13");
+        check("{\"data\":[\"\\x\"]}", "Invalid escape character in string. at 10");
     }
 
     #[test]
@@ -296,5 +346,9 @@ mod tests {
             assert_eq!(error.message(), expected);
         }
         assert!(parse(("[".repeat(100) + &"]".repeat(100)).as_bytes()).is_ok());
+        let data = "{\"a\":{\"data\":".to_owned() + &"[".repeat(100) + &"]".repeat(100) + "}}";
+        assert!(parse(data.as_bytes()).is_ok());
+        let bomb = parse("{\"data\":[".repeat(100_000).as_bytes()).unwrap_err();
+        assert_eq!(bomb.message(), "JSON nesting depth exceeds maximum allowed limit (100)");
     }
 }

@@ -72,10 +72,11 @@ impl Value {
         }
     }
 
-    pub(crate) fn as_object(&self, key: &str) -> Result<&[Member]> {
+    /// The members of an object; `None` for everything else.
+    pub(crate) fn members(&self) -> Option<&[Member]> {
         match self {
-            Value::Object(members) => Ok(members),
-            _ => Err(unable(key, "attempt to access JSON non-object as object")),
+            Value::Object(members) => Some(members),
+            _ => None,
         }
     }
 }

@@ -1,5 +1,9 @@
 //! Strings and numbers as RapidJSON writes them.
 
+use std::io::Write as _;
+
+use super::grisu::Digits;
+
 /// Appends a string with its quotes. Bytes that are no UTF-8 pass through, as in Triton.
 pub(crate) fn push_string(out: &mut Vec<u8>, string: &[u8]) {
     out.push(b'"');
@@ -19,22 +23,53 @@ pub(crate) fn push_string(out: &mut Vec<u8>, string: &[u8]) {
     out.push(b'"');
 }
 
-/// Appends a number: the shortest digits that read back to it, with an exponent below 1e-6 and from
-/// 1e21 on, and `.0` where it is whole.
+/// Appends a number: with an exponent below 1e-6 and from 1e21 on, and `.0` where it is whole.
 pub(crate) fn push_double(out: &mut Vec<u8>, value: f64) {
     if value.is_nan() {
         return out.extend_from_slice(b"NaN");
     }
+    if value.is_sign_negative() {
+        out.push(b'-');
+    }
     if value.is_infinite() {
-        return out.extend_from_slice(if value > 0.0 { b"Infinity" } else { b"-Infinity" });
+        return out.extend_from_slice(b"Infinity");
     }
-    let magnitude = value.abs();
-    let exponent = magnitude != 0.0 && !(1e-6..1e21).contains(&magnitude);
-    let text = if exponent { format!("{value:e}") } else { value.to_string() };
-    out.extend_from_slice(text.as_bytes());
-    if !exponent && value.fract() == 0.0 {
-        out.extend_from_slice(b".0");
+    if value == 0.0 {
+        return out.extend_from_slice(b"0.0");
     }
+    let found = Digits::of(value.abs());
+    let digits = found.as_bytes();
+    // Where the decimal point stands, counted from the first digit.
+    let point = digits.len() as i32 + found.exponent;
+    match (usize::try_from(point), usize::try_from(found.exponent)) {
+        (Ok(..=21), Ok(zeros)) => {
+            out.extend_from_slice(digits);
+            out.extend(std::iter::repeat_n(b'0', zeros));
+            out.extend_from_slice(b".0");
+        }
+        (Ok(point @ 1..=21), _) => {
+            out.extend_from_slice(&digits[..point]);
+            out.push(b'.');
+            out.extend_from_slice(&digits[point..]);
+        }
+        _ if (-5..=0).contains(&point) => {
+            out.extend_from_slice(b"0.");
+            out.extend(std::iter::repeat_n(b'0', point.unsigned_abs() as usize));
+            out.extend_from_slice(digits);
+        }
+        _ => push_with_exponent(out, digits, point - 1),
+    }
+}
+
+fn push_with_exponent(out: &mut Vec<u8>, digits: &[u8], exponent: i32) {
+    let (first, rest) = digits.split_at(1);
+    out.extend_from_slice(first);
+    if !rest.is_empty() {
+        out.push(b'.');
+        out.extend_from_slice(rest);
+    }
+    // Writing to memory does not fail.
+    let _ = write!(out, "e{exponent}");
 }
 
 #[cfg(test)]
@@ -57,6 +92,13 @@ mod tests {
             (-0.0, "-0.0"),
             (1e20, "100000000000000000000.0"),
             (0.00001, "0.00001"),
+            (1e-6, "0.000001"),
+            (9.99e-7, "9.99e-7"),
+            (1e21, "1e21"),
+            (f64::from(1e22f32), "9.999999778196309e21"),
+            (123456789012345680000.0, "123456789012345680000.0"),
+            (1.5e300, "1.5e300"),
+            (5e-324, "5e-324"),
             (f64::NEG_INFINITY, "-Infinity"),
         ] {
             assert_eq!(double(value), text);

@@ -1,0 +1,119 @@
+//! From what a module returned to the outputs of the configuration.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nereid_inference::{Buffer, DataType, Error, Result, Tensor, display_shape};
+use nereid_model_config::ModelConfig;
+
+use crate::datatypes::datatype;
+use crate::ffi::TorchOutput;
+
+/// The outputs that a configuration names, and where they are in the result.
+pub(crate) struct OutputSpecs(Vec<OutputSpec>);
+
+struct OutputSpec {
+    name: String,
+    datatype: DataType,
+    /// Including the batch dimension, as -1, where the model batches; `None`: not to be compared.
+    dims: Option<Vec<i64>>,
+    /// Position in the result.
+    index: usize,
+    /// A difference between the shapes is worth one line in the log.
+    reported: AtomicBool,
+}
+
+impl OutputSpecs {
+    pub(crate) fn new(config: &ModelConfig) -> Result<Self> {
+        let indices = crate::mapping::outputs(config);
+        let specs = config.output.iter().zip(indices).map(|(output, index)| {
+            let datatype = output.datatype().ok_or_else(|| {
+                Error::invalid_arg(format!("output '{}' has no data type", output.name))
+            })?;
+            let batch = config.batches().then_some(-1);
+            let dims = batch.into_iter().chain(output.dims.iter().copied()).collect();
+            Ok(OutputSpec {
+                name: output.name.clone(),
+                datatype,
+                dims: output.reshape.is_none().then_some(dims),
+                index,
+                reported: AtomicBool::new(false),
+            })
+        });
+        Ok(Self(specs.collect::<Result<_>>()?))
+    }
+
+    /// Names what a module returned. `batch`: the batch size, where the model batches.
+    pub(crate) fn name(
+        &self,
+        returned: &[TorchOutput],
+        batch: Option<usize>,
+    ) -> Result<Vec<Tensor>> {
+        self.0.iter().map(|spec| spec.tensor(returned, batch)).collect()
+    }
+}
+
+impl OutputSpec {
+    fn tensor(&self, returned: &[TorchOutput], batch: Option<usize>) -> Result<Tensor> {
+        let found = returned.get(self.index).ok_or_else(|| {
+            Error::invalid_arg(format!(
+                "The output {} in the model configuration refers to an output index which doesn't \
+                 exist. This model has {} outputs",
+                self.name,
+                returned.len()
+            ))
+        })?;
+        self.check_datatype(datatype(found.scalar_type)?)?;
+        self.check_shape(&found.shape, batch)?;
+        Ok(Tensor {
+            name: self.name.clone(),
+            datatype: self.datatype,
+            shape: found.shape.clone(),
+            data: Buffer::One(found.data.clone()),
+        })
+    }
+
+    fn check_datatype(&self, found: DataType) -> Result<()> {
+        if found == self.datatype {
+            return Ok(());
+        }
+        Err(Error::invalid_arg(format!(
+            "configuration expects datatype TYPE_{} for output '{}', model provides TYPE_{found}",
+            self.datatype, self.name
+        )))
+    }
+
+    /// Triton's backend insists on the batch dimension only: models whose `dims` are wrong run.
+    fn check_shape(&self, shape: &[i64], batch: Option<usize>) -> Result<()> {
+        let name = &self.name;
+        let Some(&first) = shape.first() else {
+            return Err(Error::invalid_arg(format!(
+                "output '{name}' is a scalar which is not supported."
+            )));
+        };
+        if let Some(batch) = batch
+            && usize::try_from(first) != Ok(batch)
+        {
+            return Err(Error::internal(format!(
+                "failed to split the output tensor '{name}' in responses: expected batch size of \
+                 at least {batch} in model output, got {first}"
+            )));
+        }
+        if let Some(dims) = &self.dims
+            && !fits(shape, dims)
+            && !self.reported.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(
+                "output '{name}' has shape {}, the configuration says {}",
+                display_shape(shape),
+                display_shape(dims)
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Whether `shape` is one that `dims` allows.
+fn fits(shape: &[i64], dims: &[i64]) -> bool {
+    let same = |(&size, &dim): (&i64, &i64)| dim == -1 || dim == size;
+    shape.len() == dims.len() && shape.iter().zip(dims).all(same)
+}
