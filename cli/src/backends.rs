@@ -6,9 +6,5 @@ use nereid_backend_python::PythonBackend;
 use nereid_backend_pytorch::PytorchBackend;
 
 pub(crate) fn all() -> Vec<Box<dyn Backend>> {
-    vec![
-        Box::new(IdentityBackend),
-        Box::new(PythonBackend::new()),
-        Box::new(PytorchBackend::new()),
-    ]
+    vec![Box::new(IdentityBackend), Box::new(PythonBackend::new()), Box::new(PytorchBackend::new())]
 }

@@ -75,4 +75,3 @@ impl Backend for PytorchBackend {
         }
     }
 }
-

@@ -77,8 +77,9 @@ fn build(
 fn compile(libtorch: &Libtorch, source: &Path, target: &Path) -> Result<(), Failure> {
     let (first, second) = if libtorch.version.0 == 1 { ("14", "17") } else { ("17", "20") };
     match compile_as(libtorch, first, source, target) {
-        Err(Failure::Other(message)) => compile_as(libtorch, second, source, target)
-            .map_err(|_| Failure::Other(message)),
+        Err(Failure::Other(message)) => {
+            compile_as(libtorch, second, source, target).map_err(|_| Failure::Other(message))
+        }
         other => other,
     }
 }

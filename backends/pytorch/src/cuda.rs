@@ -64,8 +64,7 @@ mod tests {
 
     #[test]
     fn the_missing_library_is_read_from_the_linkers_message() {
-        let message =
-            "libcupti.so.12: cannot open shared object file: No such file or directory";
+        let message = "libcupti.so.12: cannot open shared object file: No such file or directory";
         assert_eq!(missing(message), Some("libcupti.so.12"));
         assert_eq!(missing("/x/libtorch_cpu.so: undefined symbol: y"), None);
         assert!(is_cuda("libcudart.so.12") && !is_cuda("libgomp.so.1"));

@@ -134,7 +134,8 @@ mod tests {
 
     #[test]
     fn the_version_is_read_from_the_header() {
-        let header = "#pragma once\n#define TORCH_VERSION_MAJOR 2\n\n#define TORCH_VERSION_MINOR 4\n";
+        let header =
+            "#pragma once\n#define TORCH_VERSION_MAJOR 2\n\n#define TORCH_VERSION_MINOR 4\n";
         assert_eq!(version(header), (2, 4));
         assert_eq!(version(""), (0, 0));
     }

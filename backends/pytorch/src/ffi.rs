@@ -185,7 +185,14 @@ impl Module {
         // shim copies those that the module writes to.
         let error = unsafe {
             let length = raw.len() as i32;
-            (self.shim.forward)(self.handle, options, raw.as_ptr(), length, &mut outputs, &mut count)
+            (self.shim.forward)(
+                self.handle,
+                options,
+                raw.as_ptr(),
+                length,
+                &mut outputs,
+                &mut count,
+            )
         };
         self.shim.check(error)?;
         let outputs = Arc::new(Outputs { shim: self.shim.clone(), handle: outputs });

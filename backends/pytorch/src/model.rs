@@ -1,7 +1,7 @@
 //! A loaded TorchScript model and its instances.
 
 use std::ffi::CString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Once, PoisonError};
 
 use nereid_backend::{
@@ -73,7 +73,7 @@ impl TorchModel {
     }
 }
 
-fn load_module(shim: &Arc<Shim>, path: &PathBuf, model: &str, options: &Options) -> Result<Module> {
+fn load_module(shim: &Arc<Shim>, path: &Path, model: &str, options: &Options) -> Result<Module> {
     Module::load(shim, path, options).map_err(|message| {
         let path = path.display();
         Error::internal(format!("failed to load model '{model}': {path}: {message}"))

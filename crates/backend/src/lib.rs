@@ -17,5 +17,3 @@ pub use contract::{Backend, Instance, Model, ModelSource, Placement, Seat};
 pub use gather::{GatheredInput, gather};
 pub use host::{Host, Pulse, Service};
 pub use scatter::scatter;
-
-pub mod conformance;

@@ -1,9 +1,9 @@
 //! `POST /v2/models/{model}/infer`.
 
 use bytes::Bytes;
+use hyper::StatusCode;
 use hyper::body::{Body, Incoming};
 use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderValue};
-use hyper::StatusCode;
 use nereid_backend::Service;
 use nereid_core::ModelVersion;
 use nereid_inference::{
@@ -93,12 +93,7 @@ fn refuse_encoding(headers: &HeaderMap) -> Option<Reply> {
     Some(reply)
 }
 
-fn decode(
-    app: &App,
-    model: &ModelVersion,
-    body: &Bytes,
-    json_len: usize,
-) -> Result<InferRequest> {
+fn decode(app: &App, model: &ModelVersion, body: &Bytes, json_len: usize) -> Result<InferRequest> {
     let max = app.limits.max_input_size;
     if json_len > 0 {
         return parse_infer_request(&model.config, body, json_len, max);
@@ -116,8 +111,7 @@ fn decode(
 async fn run(app: &App, name: &str, version: Option<i64>, parsed: InferRequest) -> Reply {
     let (sender, mut receiver) = oneshot::channel();
     let sink = FirstAnswer { sender: Some(sender), count: 0, held: None };
-    let mut request =
-        nereid_inference::Request::new(name, version, Responder::new(Box::new(sink)));
+    let mut request = nereid_inference::Request::new(name, version, Responder::new(Box::new(sink)));
     let InferRequest { id, format, .. } = fill(&mut request, parsed);
     let hang_up = CancelOnDrop(Some(request.cancellation.clone()));
     app.server.infer(request);

@@ -220,13 +220,7 @@ impl Inputs<'_> {
         Ok(self.tail.split_to(size))
     }
 
-    fn json(
-        &self,
-        name: &str,
-        data: &Value,
-        datatype: DataType,
-        shape: &[i64],
-    ) -> Result<Bytes> {
+    fn json(&self, name: &str, data: &Value, datatype: DataType, shape: &[i64]) -> Result<Bytes> {
         if matches!(datatype, DataType::Fp16 | DataType::Bf16) {
             return Err(Error::invalid_arg(format!(
                 "receiving {datatype} data via JSON is not supported. Please use the binary data \
@@ -319,9 +313,9 @@ fn read_output(output: &Value) -> Result<(String, bool)> {
     let parameters = output.get("parameters");
     let parameter = |key| parameters.and_then(|parameters| parameters.get(key));
     let classification = match parameter("classification") {
-        Some(count) => count.as_uint("classification").map_err(|error| {
-            Error::internal(error.message().replacen("parse", "set", 1))
-        })?,
+        Some(count) => count
+            .as_uint("classification")
+            .map_err(|error| Error::internal(error.message().replacen("parse", "set", 1)))?,
         None => 0,
     };
     let binary = match parameter("binary_data") {

@@ -67,35 +67,122 @@ fn wrong_types_are_internal_errors() {
     let internal = Code::Internal;
     check(&[
         ("{", b"", internal, "failed to parse the request JSON buffer: Missing a name"),
-        ("{}", b"", internal, "Unable to parse 'inputs': attempt to access non-existing object member 'inputs'"),
+        (
+            "{}",
+            b"",
+            internal,
+            "Unable to parse 'inputs': attempt to access non-existing object member 'inputs'",
+        ),
         ("[]", b"", internal, "non-existing object member 'inputs'"),
-        (r#"{"inputs":3}"#, b"", internal, "Unable to parse 'inputs': attempt to access JSON non-array as array"),
-        (r#"{"id":3,"inputs":[]}"#, b"", internal, "Unable to parse 'id': attempt to access JSON non-string as string"),
+        (
+            r#"{"inputs":3}"#,
+            b"",
+            internal,
+            "Unable to parse 'inputs': attempt to access JSON non-array as array",
+        ),
+        (
+            r#"{"id":3,"inputs":[]}"#,
+            b"",
+            internal,
+            "Unable to parse 'id': attempt to access JSON non-string as string",
+        ),
         (r#"{"parameters":3}"#, b"", internal, "attempt to get members for non-object"),
-        (r#"{"parameters":{"sequence_id":-1}}"#, b"", internal, "Unable to parse 'sequence_id': attempt to access JSON non-string"),
-        (r#"{"parameters":{"sequence_end":1}}"#, b"", internal, "Unable to parse 'sequence_end': attempt to access JSON non-boolean as boolean"),
-        (r#"{"parameters":{"priority":1.5}}"#, b"", internal, "Unable to parse 'priority': attempt to access JSON non-unsigned-integer"),
-        (r#"{"parameters":{"binary_data_output":1}}"#, b"", internal, "Unable to parse 'binary_data_output'"),
-        (r#"{"inputs":[{"data":[]}]}"#, b"", internal, "Unable to parse 'name': attempt to access non-existing object member 'name'"),
+        (
+            r#"{"parameters":{"sequence_id":-1}}"#,
+            b"",
+            internal,
+            "Unable to parse 'sequence_id': attempt to access JSON non-string",
+        ),
+        (
+            r#"{"parameters":{"sequence_end":1}}"#,
+            b"",
+            internal,
+            "Unable to parse 'sequence_end': attempt to access JSON non-boolean as boolean",
+        ),
+        (
+            r#"{"parameters":{"priority":1.5}}"#,
+            b"",
+            internal,
+            "Unable to parse 'priority': attempt to access JSON non-unsigned-integer",
+        ),
+        (
+            r#"{"parameters":{"binary_data_output":1}}"#,
+            b"",
+            internal,
+            "Unable to parse 'binary_data_output'",
+        ),
+        (
+            r#"{"inputs":[{"data":[]}]}"#,
+            b"",
+            internal,
+            "Unable to parse 'name': attempt to access non-existing object member 'name'",
+        ),
         (r#"{"inputs":[{"data":[],"name":"IN"}]}"#, b"", internal, "Unable to parse 'datatype'"),
-        (r#"{"inputs":[{"data":[],"name":"IN","datatype":"FP32"}]}"#, b"", internal, "Unable to parse 'shape'"),
-        (r#"{"inputs":[{"data":[],"name":"IN","datatype":"FP32","shape":[-1]}]}"#, b"", internal, "Unable to parse 'shape': attempt to access JSON non-unsigned-integer as unsigned-integer"),
-        (&input(r#","parameters":{"binary_data_size":"8"}"#), b"", internal, "Unable to parse 'binary_data_size'"),
-        (&input(r#","data":[1]"#), b"", internal, "Failed to parse 'data' field: shape does not match true shape"),
-        (&input(r#","data":[1,2,3]"#), b"", internal, "Unable to parse 'data': Shape does not match true shape of 'data' field"),
-        (&input(r#","data":{}"#), b"", internal, "Unable to parse 'data': attempt to access JSON non-array as array"),
-        (&input(r#","data":[1,"2"]"#), b"", internal, "attempt to access JSON non-number as double"),
+        (
+            r#"{"inputs":[{"data":[],"name":"IN","datatype":"FP32"}]}"#,
+            b"",
+            internal,
+            "Unable to parse 'shape'",
+        ),
+        (
+            r#"{"inputs":[{"data":[],"name":"IN","datatype":"FP32","shape":[-1]}]}"#,
+            b"",
+            internal,
+            "Unable to parse 'shape': attempt to access JSON non-unsigned-integer as unsigned-integer",
+        ),
+        (
+            &input(r#","parameters":{"binary_data_size":"8"}"#),
+            b"",
+            internal,
+            "Unable to parse 'binary_data_size'",
+        ),
+        (
+            &input(r#","data":[1]"#),
+            b"",
+            internal,
+            "Failed to parse 'data' field: shape does not match true shape",
+        ),
+        (
+            &input(r#","data":[1,2,3]"#),
+            b"",
+            internal,
+            "Unable to parse 'data': Shape does not match true shape of 'data' field",
+        ),
+        (
+            &input(r#","data":{}"#),
+            b"",
+            internal,
+            "Unable to parse 'data': attempt to access JSON non-array as array",
+        ),
+        (
+            &input(r#","data":[1,"2"]"#),
+            b"",
+            internal,
+            "attempt to access JSON non-number as double",
+        ),
         (r#"{"inputs":[],"outputs":[{}]}"#, b"", internal, "Unable to parse 'name'"),
-        (r#"{"inputs":[],"outputs":[{"name":"X","parameters":{"binary_data":1}}]}"#, b"", internal, "Unable to parse 'binary_data'"),
-        (r#"{"inputs":[],"outputs":[{"name":"X","parameters":{"classification":-1}}]}"#, b"", internal, "Unable to set 'classification': attempt to access JSON non-unsigned-integer"),
+        (
+            r#"{"inputs":[],"outputs":[{"name":"X","parameters":{"binary_data":1}}]}"#,
+            b"",
+            internal,
+            "Unable to parse 'binary_data'",
+        ),
+        (
+            r#"{"inputs":[],"outputs":[{"name":"X","parameters":{"classification":-1}}]}"#,
+            b"",
+            internal,
+            "Unable to set 'classification': attempt to access JSON non-unsigned-integer",
+        ),
     ]);
 }
 
 #[test]
 fn wrong_values_are_invalid_arguments() {
     let invalid = Code::InvalidArg;
-    let huge = r#"{"inputs":[{"name":"IN","shape":[9000000000000000000,9],"datatype":"FP32","data":[]}]}"#;
-    let wide = r#"{"inputs":[{"name":"IN","shape":[9000000000000000000],"datatype":"FP32","data":[]}]}"#;
+    let huge =
+        r#"{"inputs":[{"name":"IN","shape":[9000000000000000000,9],"datatype":"FP32","data":[]}]}"#;
+    let wide =
+        r#"{"inputs":[{"name":"IN","shape":[9000000000000000000],"datatype":"FP32","data":[]}]}"#;
     let beyond = r#"{"inputs":[{"name":"IN","shape":[1,18446744073709551615],"datatype":"FP32","data":[]}]}"#;
     let large = r#"{"inputs":[{"name":"IN","shape":[1000000],"datatype":"FP32","data":[]}]}"#;
     let unknown = r#"{"inputs":[{"name":"IN","shape":[1],"datatype":"FP33","data":[1]}]}"#;
@@ -104,22 +191,52 @@ fn wrong_values_are_invalid_arguments() {
     let enormous = &input(r#","parameters":{"binary_data_size":18446744073709551615}"#);
     let deep = &input(&format!(r#","data":{}1{}"#, "[".repeat(101), "]".repeat(101)));
     check(&[
-        (r#"{"parameters":{"triton_x":1}}"#, b"", invalid, "parameter keys starting with 'triton_' are reserved"),
+        (
+            r#"{"parameters":{"triton_x":1}}"#,
+            b"",
+            invalid,
+            "parameter keys starting with 'triton_' are reserved",
+        ),
         (r#"{"parameters":{"mine":[]}}"#, b"", invalid, "parameter 'mine' has invalid type"),
         // That no data is given is noticed before that no name is.
         (r#"{"inputs":[{}]}"#, b"", invalid, "But no field is set"),
         (r#"{"inputs":[3]}"#, b"", invalid, "But no field is set"),
-        (&input(r#","data":[1,2],"parameters":{"binary_data_size":8}"#), b"", invalid, "But set 'data' 'binary_data_size'"),
-        (&input(r#","parameters":{"binary_data_size":8}"#), b"1234", invalid, "unexpected size for input 'IN', expecting 4 additional bytes for model 'm'"),
+        (
+            &input(r#","data":[1,2],"parameters":{"binary_data_size":8}"#),
+            b"",
+            invalid,
+            "But set 'data' 'binary_data_size'",
+        ),
+        (
+            &input(r#","parameters":{"binary_data_size":8}"#),
+            b"1234",
+            invalid,
+            "unexpected size for input 'IN', expecting 4 additional bytes for model 'm'",
+        ),
         (enormous, b"1234", invalid, "additional bytes"),
-        (&input(r#","data":[1,2]"#), b"1", invalid, "unexpected additional input data for model 'm'"),
+        (
+            &input(r#","data":[1,2]"#),
+            b"1",
+            invalid,
+            "unexpected additional input data for model 'm'",
+        ),
         (huge, b"", invalid, "total element count to exceed maximum size of 9223372036854775807"),
         (wide, b"", invalid, "byte size overflow for input 'IN'"),
         (beyond, b"", invalid, "shape [1,-1] contains one or more invalid dimensions"),
         (large, b"", invalid, "JSON input 'IN' has a byte_size (4000000 bytes) that exceeds"),
         (unknown, b"", invalid, "invalid datatype for input IN"),
-        (binary_unknown, b"1", invalid, "[request id: 7] inference input 'IN' data-type is '<invalid>', but model 'm' expects 'FP32'"),
-        (half, b"", invalid, "receiving FP16 data via JSON is not supported. Please use the binary data format for input IN"),
+        (
+            binary_unknown,
+            b"1",
+            invalid,
+            "[request id: 7] inference input 'IN' data-type is '<invalid>', but model 'm' expects 'FP32'",
+        ),
+        (
+            half,
+            b"",
+            invalid,
+            "receiving FP16 data via JSON is not supported. Please use the binary data format for input IN",
+        ),
         (deep, b"", invalid, "JSON nesting depth exceeds maximum allowed limit (100)"),
     ]);
 }
@@ -129,9 +246,19 @@ fn what_is_not_built_yet_is_named() {
     let region = r#""parameters":{"shared_memory_region":"r"}"#;
     let output = |parameters| format!(r#"{{"inputs":[],"outputs":[{{"name":"X",{parameters}}}]}}"#);
     check(&[
-        (&input(&format!(",{region}")), b"", Code::Unsupported, "'shared_memory_region' is not supported yet"),
+        (
+            &input(&format!(",{region}")),
+            b"",
+            Code::Unsupported,
+            "'shared_memory_region' is not supported yet",
+        ),
         (&output(region), b"", Code::Unsupported, "'shared_memory_region' is not supported yet"),
-        (&output(r#""parameters":{"classification":3}"#), b"", Code::Unsupported, "'classification' is not supported yet"),
+        (
+            &output(r#""parameters":{"classification":3}"#),
+            b"",
+            Code::Unsupported,
+            "'classification' is not supported yet",
+        ),
         (
             &output(r#""parameters":{"shared_memory_region":"r","classification":3}"#),
             b"",

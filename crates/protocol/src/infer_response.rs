@@ -1,9 +1,7 @@
 //! Responses to bytes: JSON, and behind it the tensors that go out in binary.
 
 use bytes::Bytes;
-use nereid_inference::{
-    BytesElements, DataType, Error, Parameter, Response, Result, Tensor,
-};
+use nereid_inference::{BytesElements, DataType, Error, Parameter, Response, Result, Tensor};
 
 use crate::infer_request::OutputFormat;
 use crate::json::{push_double, push_string};

@@ -78,7 +78,8 @@ mod tests {
     #[test]
     fn of_the_server() {
         let json = server_metadata("nereid", "0.1", &["statistics", "parameters"]);
-        let expected = r#"{"name":"nereid","version":"0.1","extensions":["statistics","parameters"]}"#;
+        let expected =
+            r#"{"name":"nereid","version":"0.1","extensions":["statistics","parameters"]}"#;
         assert_eq!(String::from_utf8(json).unwrap(), expected);
     }
 

@@ -9,9 +9,8 @@ use crate::infer_request::{InferRequest, OutputFormat};
 /// Makes a request of a body without JSON. The one dimension that the model leaves open follows
 /// from the body's length; all outputs are sent in binary.
 pub fn raw_infer_request(config: &ModelConfig, body: Bytes) -> Result<InferRequest> {
-    let refuse = |message: String| {
-        Err(Error::invalid_arg(format!("[request id: <id_unknown>] {message}")))
-    };
+    let refuse =
+        |message: String| Err(Error::invalid_arg(format!("[request id: <id_unknown>] {message}")));
     let [input] = config.input.as_slice() else {
         let count = config.input.len();
         return refuse(format!(

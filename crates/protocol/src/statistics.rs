@@ -45,7 +45,9 @@ fn model(row: &StatisticsRow) -> String {
     let batches: Vec<String> = row
         .batch_stats
         .iter()
-        .map(|(size, times)| format!("{{\"batch_size\":{size},{}}}", members(&INFERENCE[3..6], times)))
+        .map(|(size, times)| {
+            format!("{{\"batch_size\":{size},{}}}", members(&INFERENCE[3..6], times))
+        })
         .collect();
     let mut json = String::from("{\"name\":");
     json.push_str(&String::from_utf8_lossy(&name));

@@ -2,9 +2,9 @@
 
 use nereid_inference::{DataType, Error, Result, push_bytes_element};
 
+use super::Value;
 use super::parser::Parser;
 use super::value::unable;
-use super::Value;
 
 /// Decodes the array at `at` in `text`, which has been parsed before. Nesting does not matter; the
 /// number of elements must be `expected`.

@@ -134,7 +134,7 @@ fn cached_power(exponent: i32) -> (Float, i32) {
     let index = (needed.ceil() as usize >> 3) + 1;
     let decimal = FIRST_POWER + 8 * index as i32;
     // log2(10) is 217706 / 2^16, closely enough for all of them.
-    let exponent = (decimal * 217_706 >> 16) - 63;
+    let exponent = ((decimal * 217_706) >> 16) - 63;
     (Float { fraction: POWERS[index], exponent }, -decimal)
 }
 
@@ -190,7 +190,9 @@ mod tests {
         // A walk over all exponents and arbitrary fractions.
         let mut bits = 0x0123_4567_89ab_cdefu64;
         for _ in 0..200_000 {
-            bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            bits = bits
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             let value = f64::from_bits(bits >> 1);
             if !value.is_finite() || value == 0.0 {
                 continue;

@@ -51,7 +51,8 @@ fn word(text: &[u8]) -> Option<(f64, usize)> {
         return None;
     }
     let words = [("NaN", f64::NAN), ("Infinity", f64::INFINITY), ("Inf", f64::INFINITY)];
-    let (word, value) = words.iter().find(|(word, _)| text[start..].starts_with(word.as_bytes()))?;
+    let (word, value) =
+        words.iter().find(|(word, _)| text[start..].starts_with(word.as_bytes()))?;
     Some((sign * value, start + word.len()))
 }
 
@@ -215,9 +216,22 @@ mod tests {
     #[test]
     fn doubles_are_what_the_general_parser_makes_of_them() {
         for text in [
-            "0.1", "-0.0", "1.5", "3.4028234663852886e38", "1e22", "1e23", "123456789.987654321",
-            "0.30000000000000004", "9007199254740993.0", "1e-400", "4.9e-324", "1.7e308", "-2.5E+3",
-            "12345678901234567890.123", "1.100000023841858", "1e-7",
+            "0.1",
+            "-0.0",
+            "1.5",
+            "3.4028234663852886e38",
+            "1e22",
+            "1e23",
+            "123456789.987654321",
+            "0.30000000000000004",
+            "9007199254740993.0",
+            "1e-400",
+            "4.9e-324",
+            "1.7e308",
+            "-2.5E+3",
+            "12345678901234567890.123",
+            "1.100000023841858",
+            "1e-7",
         ] {
             let (value, len) = read(text.as_bytes()).unwrap();
             let Value::Double(value) = value else { panic!("{text}") };
