@@ -70,7 +70,7 @@ mod tests {
     fn classes_waste_little_and_stay_page_aligned() {
         for len in [1, 65_536, 65_537, 100_000, 6_220_800, (1 << 30) + 1] {
             let class = class_of(len).unwrap();
-            assert!(class >= len && class % 4096 == 0, "{len} -> {class}");
+            assert!(class >= len && class.is_multiple_of(4096), "{len} -> {class}");
             assert!(len < SMALLEST_CLASS || class - len <= len / 4, "{len} -> {class}");
         }
         assert_eq!(class_of(usize::MAX), None);

@@ -123,11 +123,10 @@ class Worker:
         for one in tensors:
             array = one._array
             number = one._number
-            if number == STRING:
-                packed = pack_strings(one.as_numpy())
-                self._place_bytes(packed, places, data)
-            elif array is None:
+            if array is None:
                 self._place_bytes(one._data, places, data)
+            elif number == STRING:
+                self._place_bytes(pack_strings(array), places, data)
             elif array.nbytes < _INLINE_BELOW:
                 packed = array.tobytes()
                 places.append((frames.INLINE, len(packed)))
@@ -161,9 +160,7 @@ class Worker:
             data.append(bytes(packed))
             data.append(frames.padding(length))
             return
-        offset = self.arena.allocate(length)
-        self.arena.view[offset : offset + length] = packed
-        places.append((offset, length))
+        places.append((self._place_array(np.frombuffer(packed, np.uint8)), length))
 
     def decode(self, body, at, lender=None):
         """The block at `at`: its tensors, its extras, and where the next one starts."""
