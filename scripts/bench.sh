@@ -11,10 +11,14 @@ rounds=${1:-5}
 port=${PORT:-8600}
 
 target/release/nereid serve --model-repository tests/bench_models --http-address 127.0.0.1 \
-  --http-port "$port" --log-info=false > /dev/null &
+  --http-port "$port" --log-info=false \
+  --backend-config=python,python="${PYTHON:-$PWD/.venv/bin/python}" > /dev/null &
 server=$!
 trap 'kill $server; wait $server || true' EXIT
-until curl -sf "127.0.0.1:$port/v2/health/ready"; do sleep 0.05; done
+until curl -sf "127.0.0.1:$port/v2/health/ready"; do
+  kill -0 $server
+  sleep 0.05
+done
 
 measure() { # name url concurrency
   "$analyzer" -m identity_py -u "$2" -i http --shape IN:16 --concurrency-range "$3" \

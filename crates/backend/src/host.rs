@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use nereid_arena::Arena;
 use nereid_inference::Request;
+use tokio::sync::Notify;
 
 /// Given to a backend with every load.
 #[derive(Clone)]
@@ -25,17 +26,30 @@ pub trait Service: Send + Sync + 'static {
     fn infer(&self, request: Request);
 }
 
-/// Counts the events that reach the reactor. A reactor that polls for a moment before it sleeps
-/// watches it to know whether another event is likely soon.
+/// Tells of events that reach the reactor. A reactor that polls for a moment before it sleeps
+/// listens, to know whether another event is likely soon.
 #[derive(Clone, Debug, Default)]
-pub struct Pulse(Arc<AtomicU64>);
+pub struct Pulse(Arc<Beats>);
+
+#[derive(Debug, Default)]
+struct Beats {
+    count: AtomicU64,
+    beat: Notify,
+}
 
 impl Pulse {
     pub fn beat(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.0.count.fetch_add(1, Ordering::Relaxed);
+        self.0.beat.notify_one();
     }
 
+    /// Events so far.
     pub fn count(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.count.load(Ordering::Relaxed)
+    }
+
+    /// Waits for an event, or returns at once if there was one since the last call.
+    pub async fn next(&self) {
+        self.0.beat.notified().await;
     }
 }
