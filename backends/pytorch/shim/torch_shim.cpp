@@ -191,10 +191,13 @@ void collect(const c10::IValue& value, Outputs& outputs) {
 }
 
 // An output that shares its memory with an input, with the module or with another output must not
-// be handed out: the one is only borrowed, the others may be written to by a later run.
+// be handed out: the one is only borrowed, the others may be written to by a later run. Sharing is
+// either another tensor over the same storage or another reference to the same tensor, and what
+// the run itself held is gone by now.
 void own_memory(Outputs& outputs) {
   for (Output& output : outputs.items) {
-    if (!output.is_strings && output.tensor.storage().use_count() > 1) {
+    if (output.is_strings) continue;
+    if (output.tensor.use_count() > 1 || output.tensor.storage().use_count() > 1) {
       output.tensor = output.tensor.clone();
     }
   }
