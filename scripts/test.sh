@@ -10,6 +10,8 @@ say "building the server"
 cargo build --release
 say "unit tests"
 cargo test --release --workspace
+say "tests of the Python worker"
+.venv/bin/python -m pytest -q backends/python/worker/tests
 say "tests with stock clients"
 .venv/bin/python -m pytest -q tests
 say "the client's tests again, with the newest client"

@@ -21,6 +21,7 @@ from nereid_worker.datatypes import (
 from nereid_worker.errors import TritonError
 from nereid_worker.loop import ResponseSender as InferenceResponseSender
 from nereid_worker.messages import InferenceRequest, InferenceResponse
+from nereid_worker.metrics import Metric, MetricFamily
 from nereid_worker.tensor import Tensor, TritonModelException
 
 TRITONSERVER_REQUEST_FLAG_SEQUENCE_START = 1

@@ -10,8 +10,10 @@ import importlib.util
 import inspect
 import json
 import os
+import select
 import sys
 import threading
+import time
 import traceback
 import weakref
 from collections import deque
@@ -29,6 +31,12 @@ worker = None
 
 _INLINE_BELOW = 1 << 16
 _DESCRIPTIONS_KEPT = 1024
+_CANCELLED_KEPT = 4096
+
+# A batch that takes longer (seconds) is answered at once, and so are this many after it: answers
+# share a write only where a write is a good part of what a batch costs.
+_SLOW = 200e-6
+_SLOW_LASTS = 64
 
 
 class _ModelState:
@@ -64,8 +72,68 @@ class Worker:
         self.state = None
         self.may_call = False
         self.event_loop = None
+        self.cancelled = set()
+        self.slow_left = 0
+        # One thread reads, whichever it is; the others wait here for what it brings.
+        self.turn = threading.Lock()
+        self.arrived = threading.Condition(threading.Lock())
+        self.waiters = 0
 
     # --- channel
+
+    def read_until(self, ready):
+        """Reads until `ready()`. Any number of threads may wait; one of them reads for all."""
+        if self.turn.acquire(False):
+            self._read_in_turn(ready)
+            return
+        arrived = self.arrived
+        with arrived:
+            self.waiters += 1
+            try:
+                while not ready():
+                    if not self.turn.acquire(False):
+                        arrived.wait()
+                        continue
+                    arrived.release()
+                    try:
+                        self._read_in_turn(ready)
+                    finally:
+                        arrived.acquire()
+            finally:
+                self.waiters -= 1
+
+    def _read_in_turn(self, ready):
+        try:
+            while not ready():
+                self.read()
+                if self.waiters:
+                    self._wake()
+        finally:
+            self._end_turn()
+
+    def _end_turn(self):
+        self.turn.release()
+        # Whoever failed to take the turn was counted before, so nobody is missed here.
+        if self.waiters:
+            self._wake()
+
+    def _wake(self):
+        with self.arrived:
+            self.arrived.notify_all()
+
+    def read_what_is_there(self):
+        """Reads without waiting."""
+        if self.turn.acquire(False):
+            try:
+                if select.select([self.requests], (), (), 0)[0]:
+                    self.read()
+            finally:
+                self._end_turn()
+
+    def is_cancelled(self, frame_id):
+        """Whether the server has given up a batch."""
+        self.read_what_is_there()
+        return frame_id in self.cancelled
 
     def read(self):
         """Blocks until the server sends something; puts whole frames into `pending`."""
@@ -93,6 +161,10 @@ class Worker:
             elif kind == frames.RELEASE_CHUNKS:
                 for offset in memoryview(body).cast("Q"):
                     self.arena.release(offset)
+            elif kind == frames.CANCEL:
+                if len(self.cancelled) >= _CANCELLED_KEPT:
+                    self.cancelled.clear()
+                self.cancelled.add(frame_id)
             else:
                 self.pending.append((kind, count, frame_id, body))
         if at:
@@ -117,23 +189,33 @@ class Worker:
 
     # --- tensors
 
-    def encode(self, tensors, extras=b""):
-        """A block with these tensors; large ones are put into the arena."""
+    def encode(self, tensors, extras=b"", taken=None):
+        """A block with these tensors; large ones are put into the arena.
+
+        The chunks for them are noted in `taken`; without it, an error frees them.
+        """
+        if taken is None:
+            taken = []
+            try:
+                return self.encode(tensors, extras, taken)
+            except BaseException:
+                self._free(taken)
+                raise
         key, places, data = [], [], []
         for one in tensors:
             array = one._array
             number = one._number
             if array is None:
-                self._place_bytes(one._data, places, data)
+                self._place_bytes(one._data, places, data, taken)
             elif number == STRING:
-                self._place_bytes(pack_strings(array), places, data)
+                self._place_bytes(pack_strings(array), places, data, taken)
             elif array.nbytes < _INLINE_BELOW:
                 packed = array.tobytes()
                 places.append((frames.INLINE, len(packed)))
                 data.append(packed)
                 data.append(frames.padding(len(packed)))
             else:
-                places.append((self._place_array(array), array.nbytes))
+                places.append((self._place_array(array, taken), array.nbytes))
             key.append((one._name, number, tuple(one._shape)))
         key = tuple(key)
         meta = self.descriptions.get(key)
@@ -143,24 +225,29 @@ class Worker:
             meta = self.descriptions[key] = frames.describe(key)
         return frames.block(extras, meta, places, b"".join(data))
 
-    def _place_array(self, array):
+    def _free(self, taken):
+        for offset in taken:
+            self.arena.release(offset)
+
+    def _place_array(self, array, taken):
         if not array.flags.c_contiguous:
             array = np.ascontiguousarray(array)
         address = array.__array_interface__["data"][0]
         offset = self.arena.offset_of(address, array.nbytes)
         if offset is None:
             offset = self.arena.allocate(array.nbytes)
+            taken.append(offset)
             np.copyto(np.ndarray(array.shape, array.dtype, self.arena.map, offset), array)
         return offset
 
-    def _place_bytes(self, packed, places, data):
+    def _place_bytes(self, packed, places, data, taken):
         length = len(packed)
         if length < _INLINE_BELOW:
             places.append((frames.INLINE, length))
             data.append(bytes(packed))
             data.append(frames.padding(length))
             return
-        places.append((self._place_array(np.frombuffer(packed, np.uint8)), length))
+        places.append((self._place_array(np.frombuffer(packed, np.uint8), taken), length))
 
     def decode(self, body, at, lender=None):
         """The block at `at`: its tensors, its extras, and where the next one starts."""
@@ -179,30 +266,32 @@ class Worker:
                 memory = bytearray(body[data : data + length])
                 data += (length + 7) & ~7
             else:
-                memory = self.arena.view[location : location + length]
-                if lender is not None:
-                    self.lent[lender] = self.lent.get(lender, 0) + 1
-                    weakref.finalize(memory, self._dropped, lender)
+                if lender is None:
+                    # Stays the server's until the batch is answered.
+                    memory = self.arena.view[location : location + length]
+                else:
+                    memory = self.arena.lend(location, length)
+                    self.lent.setdefault(lender, []).append(None)
+                    weakref.finalize(memory, self._dropped, lender).atexit = False
             tensors.append(tensor.received(name, number, shape, memory))
         return tensors, extras, at + block_len
 
     def _dropped(self, call):
-        """The last view of one tensor of an answer is gone."""
-        left = self.lent[call] - 1
-        if left:
-            self.lent[call] = left
-        else:
-            del self.lent[call]
+        """The last view of one tensor of an answer is gone. Runs in whatever thread dropped it."""
+        left = self.lent[call]
+        left.pop()
+        if not left and self.lent.pop(call, None) is not None:
             self.released.append(call)
 
     # --- calls of other models
 
-    def send_call(self, request):
+    def send_call(self, request, expect=None):
         """Sends a request of this model's; returns the number of the call."""
         if not self.may_call:
             raise TritonModelException(
                 "requests to other models can only be made while 'execute' runs"
             )
+        request.request_id()  # A received request may not have been parsed yet.
         extras = {key: value for key, value in request._parsed.items() if value}
         extras["model_name"] = request._model_name
         extras["model_version"] = request._model_version
@@ -211,6 +300,8 @@ class Worker:
         with self.lock:
             self.calls += 1
             call = self.calls
+            if expect is not None:
+                expect(call)
             self.out.append(frames.frame(frames.CALL, call, 1, block))
         self.flush()
         return call
@@ -220,23 +311,32 @@ class Worker:
         _refuse_decoupled(decoupled)
         call = self.send_call(request)
         answers = self.call_answers
-        while call not in answers:
-            self.read()
+        self.read_until(lambda: call in answers)
         return self._response(call, answers.pop(call))
 
     async def call_async(self, request, decoupled):
         """As `call`, but the event loop waits."""
         _refuse_decoupled(decoupled)
-        call = self.send_call(request)
-        future = asyncio.get_running_loop().create_future()
-        self.waiting[call] = future
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        # Registered under the number before another thread can read the answer.
+        call = self.send_call(request, lambda number: self.waiting.update({number: (loop, future)}))
         return self._response(call, await future)
 
     def _call_answered(self, call, body):
-        future = self.waiting.pop(call, None)
+        loop, future = self.waiting.pop(call, (None, None))
         if future is None:
             self.call_answers[call] = body
-        elif not future.done():
+        elif loop is self.event_loop and threading.current_thread() is threading.main_thread():
+            self._resolve(call, future, body)
+        else:
+            loop.call_soon_threadsafe(self._resolve, call, future, body)
+
+    def _resolve(self, call, future, body):
+        if future.done():
+            # Nobody waits any more; looking at the answer and dropping it releases its memory.
+            self.decode(body, 0, call)
+        else:
             future.set_result(body)
 
     def _response(self, call, body):
@@ -282,6 +382,8 @@ class Worker:
         if decoupled:
             for request in requests:
                 request._sender = ResponseSender(self, frame_id, request._index)
+        taken = []
+        start = time.perf_counter()
         try:
             responses = self.model.execute(requests)
             if self.is_async:
@@ -290,27 +392,42 @@ class Worker:
                 answer = frames.frame(frames.EXECUTED, frame_id)
             else:
                 _check_responses(requests, responses)
-                blocks = [self.encode_response(response) for response in responses]
+                blocks = [self.encode_response(response, None, taken) for response in responses]
                 answer = frames.frame(frames.EXECUTED, frame_id, len(blocks), b"".join(blocks))
         except Exception as error:
             traceback.print_exc()
+            self._free(taken)
             answer = self._failed(frame_id, describe_error(error))
         with self.lock:
             self.out.append(answer)
+        if not decoupled and self.cancelled:
+            self.cancelled.discard(frame_id)
+        if time.perf_counter() - start > _SLOW:
+            self.slow_left = _SLOW_LASTS
+        if self.slow_left:
+            self.slow_left -= 1
+            self.flush()
 
-    def encode_response(self, response, extras=None):
+    def encode_response(self, response, extras=None, taken=None):
         """A block for one response, or for the error that it turned out to be."""
-        extras = dict(extras or {})
-        if response._error is not None:
-            extras.update(errors.to_extras(response._error))
-            return self.encode((), json.dumps(extras).encode())
-        if response._parameters:
-            extras["parameters"] = response._parameters
-        encoded = json.dumps(extras).encode() if extras else b""
+        taken = [] if taken is None else taken
+        before = len(taken)
         try:
-            return self.encode(response._outputs, encoded)
-        except MemoryError as error:
-            extras.update(errors.to_extras(errors.TritonError(str(error))))
+            if extras is None and response._error is None and not response._parameters:
+                return self.encode(response._outputs, b"", taken)
+            extras = extras or {}
+            if response._error is not None:
+                extras.update(errors.to_extras(response._error))
+                return self.encode((), json.dumps(extras).encode())
+            if response._parameters:
+                extras["parameters"] = response._parameters
+            return self.encode(response._outputs, json.dumps(extras).encode(), taken)
+        except BaseException as error:
+            self._free(taken[before:])
+            del taken[before:]
+            if not isinstance(error, MemoryError):
+                raise
+            extras = {**(extras or {}), **errors.to_extras(errors.TritonError(str(error)))}
             return self.encode((), json.dumps(extras).encode())
 
     def _failed(self, frame_id, message):
@@ -323,7 +440,7 @@ class Worker:
         if self.event_loop is None:
             self.event_loop = asyncio.new_event_loop()
             asyncio.set_event_loop(self.event_loop)
-        self.event_loop.add_reader(self.requests, self.read)
+        self.event_loop.add_reader(self.requests, self.read_what_is_there)
         try:
             return self.event_loop.run_until_complete(coroutine)
         finally:
@@ -345,6 +462,8 @@ class Worker:
         extras = json.dumps({"level": level, "message": message}).encode()
         with self.lock:
             self.out.append(frames.frame(frames.LOG, 0, 1, self.encode((), extras)))
+        # A model logs before what takes long, or before it dies.
+        self.flush()
 
     def run(self):
         """Serves until the server ends or asks to finalize."""
@@ -353,7 +472,7 @@ class Worker:
             if not pending:
                 if self.out or self.released:
                     self.flush()
-                self.read()
+                self.read_until(pending.__len__)
                 continue
             kind, count, frame_id, body = pending.popleft()
             if kind == frames.EXECUTE:
@@ -388,6 +507,10 @@ class ResponseSender:
                 "Unable to send response. Response sender has been closed."
             )
         last = bool(flags & 1)
+        if response is None and not last:
+            raise TritonModelException(
+                "Inference Response object must be provided when the response flags is set to zero."
+            )
         self._closed = last
         extras = {"request": self._index, "last": last}
         response = InferenceResponse() if response is None else response
@@ -398,7 +521,7 @@ class ResponseSender:
 
     def is_cancelled(self):
         """Whether the client has hung up."""
-        return False
+        return self._owner.is_cancelled(self._frame)
 
 
 def _refuse_decoupled(decoupled):

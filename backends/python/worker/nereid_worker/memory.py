@@ -2,8 +2,7 @@
 
 import ctypes
 import mmap
-
-_ALIGNMENT = 4096
+import threading
 
 
 class Arena:
@@ -17,6 +16,8 @@ class Arena:
         self._next = self._end = 0
         self._free = {}
         self._class_of = {}
+        # Threads of a decoupled model answer while the next batch is being answered.
+        self._lock = threading.Lock()
 
     def set_span(self, offset, length):
         """Gives this worker the range that it may allocate in."""
@@ -31,24 +32,38 @@ class Arena:
     def allocate(self, length):
         """A chunk of the span; it stays taken until the server releases it."""
         size = _size_class(length)
-        free = self._free.get(size)
-        if free:
-            offset = free.pop()
-        else:
-            offset = self._next
-            if offset + size > self._end:
-                raise MemoryError(
-                    "no shared memory left for an output of %d bytes" % length
-                )
-            self._next = offset + size
-        self._class_of[offset] = size
+        with self._lock:
+            free = self._free.get(size)
+            if free:
+                offset = free.pop()
+            elif self._next + size <= self._end:
+                offset = self._next
+                self._next = offset + size
+            else:
+                # Nothing untouched is left: a chunk that is larger than needed will do.
+                size = min((s for s, free in self._free.items() if s > size and free), default=0)
+                if not size:
+                    raise MemoryError(
+                        "no shared memory left for an output of %d bytes" % length
+                    )
+                offset = self._free[size].pop()
+            self._class_of[offset] = size
         return offset
+
+    def lend(self, offset, length):
+        """Memory at `offset` as an object that every array over it keeps alive.
+
+        Not a memoryview: numpy keeps what a memoryview looks at, not the memoryview itself, so
+        that one would die while arrays over it live.
+        """
+        return (ctypes.c_char * length).from_buffer(self.map, offset)
 
     def release(self, offset):
         """The server has dropped the tensor at `offset`."""
-        size = self._class_of.pop(offset, None)
-        if size is not None:
-            self._free.setdefault(size, []).append(offset)
+        with self._lock:
+            size = self._class_of.pop(offset, None)
+            if size is not None:
+                self._free.setdefault(size, []).append(offset)
 
 
 def _size_class(length):

@@ -50,7 +50,6 @@ class InferenceRequest:
         "_parsed",
         "_frame",
         "_index",
-        "_cancelled",
         "_sender",
         "_release_flags",
         "_model_name",
@@ -86,7 +85,6 @@ class InferenceRequest:
         }
         self._frame = 0
         self._index = 0
-        self._cancelled = False
         self._sender = None
         self._release_flags = 1
         self._state = None
@@ -147,7 +145,7 @@ class InferenceRequest:
 
     def is_cancelled(self) -> bool:
         """Whether the client has hung up."""
-        return self._cancelled
+        return self._frame != 0 and _worker().is_cancelled(self._frame)
 
     def trace(self) -> None:
         """The request's trace; there is none yet."""
@@ -191,7 +189,6 @@ def received(inputs, extras, frame_id, index, state):
     request._parsed = None
     request._frame = frame_id
     request._index = index
-    request._cancelled = False
     request._sender = None
     request._release_flags = 1
     request._model_name = state.model_name

@@ -1,0 +1,137 @@
+"""Who owns which memory for how long, which threads may call, and when an answer leaves."""
+
+import struct
+import time
+
+import numpy as np
+import pytest
+from fake_server import (
+    BF16, CALL, CALL_ANSWER, CANCEL, EXECUTE, EXECUTED, FAILED, LOG, RELEASE, RELEASE_ANSWERS,
+    SPAN, block, frame,
+)
+from test_worker import BIG, BLS, HEAD, IDENTITY, MODEL
+
+KEEPS = MODEL + """
+        if r.request_id() == "drop":
+            self.kept = None
+        else:
+            a = pb_utils.InferenceRequest(model_name="next", inputs=[]).exec()
+            self.kept = pb_utils.get_output_tensor_by_name(a, "OUT")
+            %s
+        return pb_utils.InferenceResponse([])
+"""
+
+
+@pytest.mark.parametrize("form", ["", "self.kept = self.kept.as_numpy()", "self.kept = self.kept.as_numpy()[5:].reshape(-1, 1)",
+                                  "self.kept = pb_utils.Tensor.from_dlpack('X', self.kept.to_dlpack())"])
+def test_an_answer_is_released_only_after_its_last_view(serve, form):
+    server = serve(KEEPS % form)
+    server.send(frame(EXECUTE, 1, block([("IN", np.zeros(1))])))
+    _, call, _ = server.next()
+    server.send(frame(CALL_ANSWER, call, block([("OUT", *server.place(4096, BIG))])))
+    assert server.next()[0] == EXECUTED
+    with pytest.raises(TimeoutError):
+        released = server.next(0.2)
+        pytest.fail("released while in use: %s" % (released,))
+    server.execute(2, ("IN", np.zeros(1)), extras={"id": "drop"})
+    assert server.next()[::2] == (RELEASE_ANSWERS, [call])
+
+
+def test_the_answer_to_an_abandoned_call_is_released(serve):
+    source = HEAD + """
+import asyncio
+class TritonPythonModel:
+    async def execute(self, requests):
+        try:
+            if not requests[0].request_id():
+                await asyncio.wait_for(pb_utils.InferenceRequest(model_name="n").async_exec(), 0.05)
+            else:
+                await asyncio.sleep(0.1)
+        except asyncio.TimeoutError:
+            pass
+        return [pb_utils.InferenceResponse([])]
+"""
+    server = serve(source)
+    server.send(frame(EXECUTE, 1, block()))
+    _, call, _ = server.next()
+    assert server.next()[0] == EXECUTED
+    server.send(frame(CALL_ANSWER, call, block([("OUT", *server.place(4096, BIG))])))
+    server.execute(2, extras={"id": "x"})
+    assert server.next(1)[::2] == (RELEASE_ANSWERS, [call])
+
+
+def test_chunks_of_a_failed_answer_are_free_again(serve):
+    source = MODEL + """
+        big = pb_utils.Tensor("OUT", np.zeros(3 << 20, np.uint8))
+        return pb_utils.InferenceResponse([big, pb_utils.Tensor("O2", np.zeros(int(x[0]), np.uint8))])
+"""
+    server = serve(source)
+    for i in range(10):
+        assert "error" in server.execute(i, ("IN", np.array([64 << 20])))[1]
+    assert "error" not in server.execute(11, ("IN", np.array([1])))[1]
+
+
+def test_a_chunk_of_a_larger_class_serves_when_the_span_is_used_up(serve):
+    server = serve(MODEL + "        return pb_utils.InferenceResponse([pb_utils.Tensor('OUT', np.zeros(int(x[0]), np.uint8))])\n")
+    tensors, _ = server.execute(1, ("IN", np.array([15 << 20])))
+    server.send(frame(RELEASE, body=struct.pack("<Q", tensors["OUT"].location)))
+    assert "error" not in server.execute(2, ("IN", np.array([9 << 20])))[1]
+
+
+def test_calls_from_several_threads(serve):
+    source = HEAD + """
+from concurrent.futures import ThreadPoolExecutor
+class TritonPythonModel:
+    def initialize(self, args): self.pool = ThreadPoolExecutor(4)
+    def one(self, i):
+        a = pb_utils.InferenceRequest(model_name="n", inputs=[pb_utils.Tensor("IN", np.array([i]))]).exec()
+        return int(a.output_tensors()[0].as_numpy()[0])
+    def execute(self, requests):
+        got = list(self.pool.map(self.one, range(4)))
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("OUT", np.array(got))])]
+"""
+    server = serve(source)
+    for frame_id in range(1, 30):
+        server.send(frame(EXECUTE, frame_id, block()))
+        calls = [server.next() for _ in range(4)]
+        for _, call, blocks in reversed(calls):
+            server.send(frame(CALL_ANSWER, call, block([("OUT", blocks[0][0]["IN"].array() + 5)])))
+            time.sleep(0.001)
+        kind, _, blocks = server.next(3)
+        assert kind == EXECUTED and blocks[0][0]["OUT"].array().tolist() == [5, 6, 7, 8]
+
+
+def test_a_slow_model_does_not_hold_back_finished_answers(serve):
+    server = serve(MODEL + "        __import__('time').sleep(0.05)\n        return pb_utils.InferenceResponse([])\n")
+    server.execute(0, ("IN", np.zeros(1)))
+    start = time.monotonic()
+    server.send(*(frame(EXECUTE, i, block([("IN", np.zeros(1))])) for i in range(8)))
+    server.next()
+    first = time.monotonic() - start
+    assert first < 0.2, "the first of eight answers came after %.0f ms" % (first * 1e3)
+
+
+def test_log_lines_leave_at_once(serve):
+    server = serve(MODEL + "        pb_utils.Logger.log_info('now')\n        __import__('time').sleep(0.6)\n        return pb_utils.InferenceResponse([])\n")
+    server.send(frame(EXECUTE, 1, block([("IN", np.zeros(1))])))
+    assert server.next(0.3)[0] == LOG
+
+
+def test_cancelled_before_it_ran(serve):
+    source = MODEL + "        return pb_utils.InferenceResponse([pb_utils.Tensor('OUT', np.array([r.is_cancelled()]))])\n"
+    server = serve(source)
+    server.send(*(frame(EXECUTE, i, block([("IN", np.zeros(1))])) for i in (1, 2)), frame(CANCEL, 2))
+    assert [server.next()[2][0][0]["OUT"].array()[0] for _ in (1, 2)] == [False, True]
+
+
+def test_metrics_need_no_server_of_their_own(serve):
+    source = HEAD + """
+class TritonPythonModel:
+    def initialize(self, args):
+        family = pb_utils.MetricFamily(name="n", description="d", kind=pb_utils.MetricFamily.COUNTER)
+        self.metric = family.Metric(labels={"a": "b"})
+    def execute(self, requests):
+        self.metric.increment(2)
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("OUT", np.array([self.metric.value()]))])]
+"""
+    assert serve(source).execute(1)[0]["OUT"].array()[0] == 2
