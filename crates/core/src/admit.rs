@@ -1,5 +1,7 @@
 //! Checks a request against the configuration of its model, in Triton's order and words.
 
+use std::collections::HashSet;
+
 use nereid_inference::{
     BytesElements, DataType, Error, Request, Result, Tensor, Truncated, display_shape,
     element_count,
@@ -76,8 +78,10 @@ impl Signature {
     }
 
     fn check_input_names(&self, model: &str, request: &Request) -> Result<()> {
-        for (index, input) in request.inputs.iter().enumerate() {
-            if request.inputs[..index].iter().any(|other| other.name == input.name) {
+        // A set: a client may send a great many inputs before they are counted.
+        let mut seen = HashSet::with_capacity(request.inputs.len());
+        for input in &request.inputs {
+            if !seen.insert(input.name.as_str()) {
                 let message = format!("input '{}' already exists in request", input.name);
                 return Err(refusal(request, &message));
             }

@@ -14,7 +14,7 @@ use nereid_protocol::{StatisticsRow, model_metadata, server_metadata, statistics
 
 use crate::body::discard;
 use crate::infer::infer;
-use crate::reply::{Reply, json_error, json_reply, status_reply, text_error};
+use crate::reply::{Reply, TEXT, json_error, json_reply, status_reply, text_error};
 use crate::routes::{ModelAction, Route, route};
 
 #[derive(Clone)]
@@ -52,10 +52,11 @@ impl App {
 
     async fn answer(&self, head: &Parts, body: &mut Incoming) -> Reply {
         let Some(route) = route(head.uri.path()) else {
-            return status_reply(StatusCode::NOT_FOUND, "Not Found");
+            return status_reply(StatusCode::NOT_FOUND, TEXT, "Not Found");
         };
         if !route.allows(&head.method) {
-            return status_reply(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
+            let method = "Method Not Allowed";
+            return status_reply(StatusCode::METHOD_NOT_ALLOWED, route.error_type(), method);
         }
         match route {
             Route::Model { name, version, action } => match parse_version(version) {
@@ -86,7 +87,7 @@ impl App {
             Route::Unsupported { what, .. } => {
                 json_error(&Error::unsupported(format!("{what} is not supported yet")))
             }
-            Route::Model { .. } => status_reply(StatusCode::NOT_FOUND, "Not Found"),
+            Route::Model { .. } => status_reply(StatusCode::NOT_FOUND, TEXT, "Not Found"),
         }
     }
 
@@ -112,7 +113,7 @@ impl App {
             },
             ModelAction::Statistics => self.statistics(Some(name), version),
             // Answered before, since it needs the body.
-            ModelAction::Infer => status_reply(StatusCode::NOT_FOUND, "Not Found"),
+            ModelAction::Infer => status_reply(StatusCode::NOT_FOUND, TEXT, "Not Found"),
         }
     }
 
@@ -134,15 +135,13 @@ fn health(good: bool) -> Reply {
 
 /// Routes only let digits through, so all that can be wrong with a version is its size.
 fn parse_version(version: Option<&str>) -> Result<Option<i64>, Error> {
-    let parse = |text: &str| match text.parse::<i64>() {
-        Ok(version) if version > 0 => Ok(version),
-        Ok(_) => Err(Error::invalid_arg(format!(
-            "invalid model version specified '{text}' , version should be an integral value > 0"
-        ))),
-        Err(_) => Err(Error::invalid_arg(format!(
-            "failed to get model version from specified version string '{text}' (details: stol), \
-             version should be an integral value > 0"
-        ))),
+    let parse = |text: &str| {
+        text.parse::<i64>().map_err(|_| {
+            Error::invalid_arg(format!(
+                "failed to get model version from specified version string '{text}' (details: \
+                 stol), version should be an integral value > 0"
+            ))
+        })
     };
     version.map(parse).transpose()
 }

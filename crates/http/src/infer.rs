@@ -18,7 +18,7 @@ use tokio::sync::oneshot::error::TryRecvError;
 use crate::app::App;
 use crate::body::{NoBody, receive};
 use crate::header_length::JsonPart;
-use crate::reply::{Reply, infer_reply, json_error, status_reply, text_error};
+use crate::reply::{Reply, TEXT, infer_reply, json_error, status_reply, text_error};
 
 /// First stop of a request, decoding, and with the answer the last one, encoding.
 pub(crate) async fn infer(
@@ -69,7 +69,7 @@ async fn receive_request(
         }
         Err(NoBody::TooLarge(error)) => Err(json_error(&error)),
         // Nobody is left to read this.
-        Err(NoBody::Lost) => Err(status_reply(StatusCode::BAD_REQUEST, "incomplete request")),
+        Err(NoBody::Lost) => Err(status_reply(StatusCode::BAD_REQUEST, TEXT, "incomplete request")),
     }
 }
 

@@ -14,8 +14,8 @@ use nereid_protocol::{InferResponse, error_body, http_status};
 
 pub(crate) type Reply = Response<Pieces>;
 
-const JSON: &str = "application/json";
-const TEXT: &str = "text/plain";
+pub(crate) const JSON: &str = "application/json";
+pub(crate) const TEXT: &str = "text/plain";
 
 /// A body in several pieces, sent one behind the other without being copied together.
 pub(crate) struct Pieces(VecDeque<Bytes>);
@@ -78,8 +78,8 @@ pub(crate) fn text_error(error: &Error) -> Reply {
 }
 
 /// An error of HTTP itself.
-pub(crate) fn status_reply(status: StatusCode, message: &str) -> Reply {
-    reply(status, TEXT, error_body(&Error::unknown(message)).into())
+pub(crate) fn status_reply(status: StatusCode, content_type: &'static str, message: &str) -> Reply {
+    reply(status, content_type, error_body(&Error::unknown(message)).into())
 }
 
 fn status_of(error: &Error) -> StatusCode {

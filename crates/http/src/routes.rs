@@ -2,6 +2,8 @@
 
 use hyper::Method;
 
+use crate::reply::{JSON, TEXT};
+
 #[derive(Debug, PartialEq)]
 pub(crate) enum Route<'a> {
     Server,
@@ -41,6 +43,17 @@ impl Route<'_> {
             _ => GET,
         };
         methods.contains(method)
+    }
+
+    /// Content type of an error before the handler has begun: Triton's handlers of JSON announce
+    /// it first of all, the others never do.
+    pub(crate) fn error_type(&self) -> &'static str {
+        match self {
+            Route::Live
+            | Route::Ready
+            | Route::Model { action: ModelAction::Infer | ModelAction::Ready, .. } => TEXT,
+            _ => JSON,
+        }
     }
 }
 

@@ -161,6 +161,7 @@ fn custom_parameter(key: &str, value: &Value) -> Result<Parameter> {
         Value::Bool(value) => Ok(Parameter::Bool(*value)),
         Value::Int(value) => Ok(Parameter::Int(*value)),
         Value::Uint(value) if i64::try_from(*value).is_ok() => Ok(Parameter::Int(*value as i64)),
+        Value::Uint(value) => Ok(Parameter::Double(*value as f64)),
         Value::Double(value) => Ok(Parameter::Double(*value)),
         Value::String(_) => value.as_string(key).map(Parameter::String),
         _ => Err(Error::invalid_arg(format!(

@@ -26,7 +26,7 @@ const SURE_DIGITS: usize = 19;
 /// Reads the number (or `NaN`, `Infinity`, `Inf` with an optional minus) at the start of `text`;
 /// its value and its length.
 pub(super) fn read(text: &[u8]) -> Result<(Value, usize), Refusal> {
-    if let Some((value, len)) = word(text) {
+    if let Some((value, len)) = word(text)? {
         return Ok((Value::Double(value), len));
     }
     let scan = Scan::new(text)?;
@@ -35,7 +35,7 @@ pub(super) fn read(text: &[u8]) -> Result<(Value, usize), Refusal> {
 
 /// Checks the number at the start of `text` without computing its value; its length.
 pub(super) fn skip(text: &[u8]) -> Result<usize, Refusal> {
-    if let Some((_, len)) = word(text) {
+    if let Some((_, len)) = word(text)? {
         return Ok(len);
     }
     let scan = Scan::new(text)?;
@@ -45,15 +45,21 @@ pub(super) fn skip(text: &[u8]) -> Result<usize, Refusal> {
     Ok(scan.len)
 }
 
-fn word(text: &[u8]) -> Option<(f64, usize)> {
+/// `NaN`, `Infinity` or `Inf`, if it starts like one of them.
+fn word(text: &[u8]) -> Result<Option<(f64, usize)>, Refusal> {
     let (sign, start) = if text.first() == Some(&b'-') { (-1.0, 1) } else { (1.0, 0) };
-    if !matches!(text.get(start), Some(b'N' | b'I')) {
-        return None;
+    let rest = &text[start..];
+    let (word, value) = match rest {
+        [b'N', ..] => ("NaN", f64::NAN),
+        [b'I', b'n', b'f', b'i', ..] => ("Infinity", f64::INFINITY),
+        [b'I', ..] => ("Inf", f64::INFINITY),
+        _ => return Ok(None),
+    };
+    let same = word.bytes().zip(rest).take_while(|(a, b)| a == *b).count();
+    if same < word.len() {
+        return Err((INVALID, start + same));
     }
-    let words = [("NaN", f64::NAN), ("Infinity", f64::INFINITY), ("Inf", f64::INFINITY)];
-    let (word, value) =
-        words.iter().find(|(word, _)| text[start..].starts_with(word.as_bytes()))?;
-    Some((sign * value, start + word.len()))
+    Ok(Some((sign * value, start + same)))
 }
 
 /// A number taken apart: `mantissa` × 10^`exponent`.
@@ -248,7 +254,7 @@ mod tests {
             ("+1", (INVALID, 0)),
             (".5", (INVALID, 0)),
             ("-x", (INVALID, 1)),
-            ("Nan", (INVALID, 0)),
+            ("Nan", (INVALID, 2)),
             ("1.", ("Miss fraction part in number.", 2)),
             ("1.e5", ("Miss fraction part in number.", 2)),
             ("1e", ("Miss exponent in number.", 2)),

@@ -142,7 +142,7 @@ impl<'a> Parser<'a> {
                 Some(b',') => self.at += 1,
                 Some(b']') => break,
                 _ => {
-                    let message = "Missing a comma or ] after an array element.";
+                    let message = "Missing a comma or ']' after an array element.";
                     return Err(self.error(message, self.at));
                 }
             }
@@ -177,7 +177,7 @@ impl<'a> Parser<'a> {
                 Some(b',') => self.at += 1,
                 Some(b'}') => break,
                 _ => {
-                    let message = "Missing a comma or } after an object member.";
+                    let message = "Missing a comma or '}' after an object member.";
                     return Err(self.error(message, self.at));
                 }
             }
@@ -216,7 +216,10 @@ impl<'a> Parser<'a> {
                     let message = "Missing a closing quotation mark in string.";
                     return Err(self.error(message, self.at));
                 }
-                Some(_) => return Err(self.error("Invalid encoding in string.", self.at)),
+                // A bare control character.
+                Some(_) => {
+                    return Err(self.error("Invalid escape character in string.", self.at));
+                }
             }
         }
         self.at += 1;
@@ -256,10 +259,17 @@ impl<'a> Parser<'a> {
             }
             code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
         }
-        let Some(character) = char::from_u32(code) else {
-            return Err(self.error(surrogate, start));
-        };
-        string.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+        match char::from_u32(code) {
+            Some(character) => {
+                string.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+            }
+            // A second half without a first. RapidJSON encodes it as if it were a character.
+            None => string.extend([
+                0xE0 | (code >> 12) as u8,
+                0x80 | (code >> 6 & 0x3F) as u8,
+                0x80 | (code & 0x3F) as u8,
+            ]),
+        }
         Ok(())
     }
 
@@ -301,8 +311,8 @@ mod tests {
         check("{} x", "The document root must not be followed by other values. at 3");
         check("{1:2}", "Missing a name for object member. at 1");
         check("{\"a\" 2}", "Missing a colon after a name of object member. at 5");
-        check("{\"a\":2", "Missing a comma or } after an object member. at 6");
-        check("[1 2]", "Missing a comma or ] after an array element. at 3");
+        check("{\"a\":2", "Missing a comma or '}' after an object member. at 6");
+        check("[1 2]", "Missing a comma or ']' after an array element. at 3");
         check("[1.]", "Miss fraction part in number. at 3");
         check("[1e]", "Miss exponent in number. at 3");
         check("\"abc", "Missing a closing quotation mark in string. at 4");
@@ -311,7 +321,7 @@ mod tests {
         check("  ", "The document is empty. at 2");
         check("{\"a\":1,}", "Missing a name for object member. at 7");
         check("[1,]", "Invalid value. at 3");
-        check("[01]", "Missing a comma or ] after an array element. at 2");
+        check("[01]", "Missing a comma or ']' after an array element. at 2");
         check("[-]", "Invalid value. at 2");
         check("[tru]", "Invalid value. at 4");
         check("{\"a\":", "Invalid value. at 5");
@@ -319,9 +329,12 @@ mod tests {
         check("\"\\u12g4\"", "Incorrect hex digit after \\u escape in string. at 1");
         check("\"\\ud83d\\u00\"", "Incorrect hex digit after \\u escape in string. at 1");
         check("\"\\ud83dx\"", "The surrogate pair in string is invalid. at 1");
-        check("\"\\udc00\"", "The surrogate pair in string is invalid. at 1");
+        check("\"x\ny\"", "Invalid escape character in string. at 2");
+        check("{\"a\":Nan}", "Invalid value. at 7");
+        check("{\"a\":-Infinitx}", "Invalid value. at 13");
+        check("{\"a\":Ix}", "Invalid value. at 6");
         // Tensors are checked by other code, to the same end.
-        check("{\"data\":[1 2]}", "Missing a comma or ] after an array element. at 11");
+        check("{\"data\":[1 2]}", "Missing a comma or ']' after an array element. at 11");
         check("{\"data\":[1.]}", "Miss fraction part in number. at 11");
         check("{\"data\":[\"a]}", "Missing a closing quotation mark in string. at 13");
         check("{\"data\":[\"\\x\"]}", "Invalid escape character in string. at 10");
@@ -336,6 +349,7 @@ mod tests {
         assert_eq!(value.get("data"), Some(&Value::Data(37..46)));
         let escaped = parse(br#""\u0041\ud83d\ude00\n""#).unwrap();
         assert_eq!(escaped, Value::String("A😀\n".into()));
+        assert_eq!(parse(br#""\udc00""#).unwrap(), Value::String(vec![0xED, 0xB0, 0x80]));
     }
 
     #[test]

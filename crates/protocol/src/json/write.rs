@@ -99,6 +99,15 @@ mod tests {
             (123456789012345680000.0, "123456789012345680000.0"),
             (1.5e300, "1.5e300"),
             (5e-324, "5e-324"),
+            // As Triton 2.51 answered, where shorter or closer digits exist.
+            (f64::from(f32::from_bits(0xb0c11fde)), "-1.4051655394808905e-9"),
+            (f64::from(f32::from_bits(0xf1446bea)), "-9.726323523430303e29"),
+            (f64::from(f32::from_bits(0xa6eb8c9e)), "-1.6344515039226063e-15"),
+            (f64::from(f32::from_bits(0xe6a16a3b)), "-3.8113030500593719e23"),
+            (f64::from(f32::from_bits(0x4164d839)), "14.302788734436036"),
+            (f64::from(f32::from_bits(0xbd69fe29)), "-0.057127151638269427"),
+            (f64::from(f32::from_bits(0x3fc1ea36)), "1.5149600505828858"),
+            (f64::from(f32::from_bits(0xbb2edb20)), "-0.0026680901646614076"),
             (f64::NEG_INFINITY, "-Infinity"),
         ] {
             assert_eq!(double(value), text);
