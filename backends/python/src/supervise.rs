@@ -198,10 +198,6 @@ impl Run<'_> {
             FINALIZED => Err(End::Closed),
             _ => Err(End::Broken),
         }
-        .map_err(|end| match end {
-            End::Closed => End::Closed,
-            other => other,
-        })
     }
 
     /// `execute` has returned: eighth stop of its requests.

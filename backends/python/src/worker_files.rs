@@ -5,29 +5,14 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use nereid_backend::cache_folder;
+
 include!(concat!(env!("OUT_DIR"), "/worker_files.rs"));
 
-/// Puts the package into the cache folder of the user, under a name made from its contents, and
-/// returns its path. Python keeps its compiled form there too, so workers start faster next time.
+/// Puts the package into the user's cache, under a name made from its contents, and returns its
+/// path. Python keeps its compiled form there too, so workers start faster next time.
 pub(crate) fn unpack() -> io::Result<PathBuf> {
-    let mut last = io::Error::other("no folder to unpack the Python worker into");
-    for root in roots() {
-        match unpack_into(&root) {
-            Ok(path) => return Ok(path),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-fn roots() -> Vec<PathBuf> {
-    let cache = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
-    cache.into_iter().chain([std::env::temp_dir()]).map(|root| root.join("nereid")).collect()
-}
-
-fn unpack_into(root: &Path) -> io::Result<PathBuf> {
+    let root = cache_folder()?;
     let mut hasher = DefaultHasher::new();
     WORKER_FILES.hash(&mut hasher);
     let target = root.join(format!("python-worker-{:016x}", hasher.finish()));
@@ -36,16 +21,23 @@ fn unpack_into(root: &Path) -> io::Result<PathBuf> {
     }
     // Written beside and renamed: another server may be doing the same.
     let fresh = root.join(format!("python-worker-new-{}", std::process::id()));
+    let moved = write_to(&fresh).and_then(|()| fs::rename(&fresh, &target));
+    if moved.is_err() {
+        let _ = fs::remove_dir_all(&fresh);
+    }
+    match moved {
+        Err(error) if !is_whole(&target) => Err(error),
+        _ => Ok(target),
+    }
+}
+
+fn write_to(folder: &Path) -> io::Result<()> {
     for (name, contents) in WORKER_FILES {
-        let path = fresh.join(name);
-        fs::create_dir_all(path.parent().unwrap_or(&fresh))?;
+        let path = folder.join(name);
+        fs::create_dir_all(path.parent().unwrap_or(folder))?;
         fs::write(path, contents)?;
     }
-    match fs::rename(&fresh, &target) {
-        Ok(()) => Ok(target),
-        Err(_) if is_whole(&target) => fs::remove_dir_all(&fresh).map(|()| target),
-        Err(error) => Err(error),
-    }
+    Ok(())
 }
 
 fn is_whole(target: &Path) -> bool {

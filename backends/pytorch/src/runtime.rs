@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use nereid_backend::cache_folder;
+
 use crate::compile::{self, Failure};
 use crate::ffi::Shim;
 use crate::{cuda, discover};
@@ -38,7 +40,7 @@ fn open(given: Option<&str>) -> Result<Arc<Shim>, Unusable> {
     let (major, minor) = libtorch.version;
     tracing::info!("TorchScript runs on libtorch {major}.{minor} in {:?}", libtorch.libraries);
     let opened = || {
-        let cache = compile::cache_folder()?;
+        let cache = cache_folder().map_err(|error| Failure::Other(error.to_string()))?;
         let shim = compile::shim(&libtorch, &cache)?;
         cuda::open_libtorch(&libtorch, &cache)?;
         Shim::open(&shim).map_err(|error| Failure::Other(format!("{}: {error}", shim.display())))

@@ -7,12 +7,14 @@
 #![forbid(unsafe_code)]
 
 mod batch;
+mod cache;
 mod contract;
 mod gather;
 mod host;
 mod scatter;
 
 pub use batch::{Batch, BatchOwner, BatchReport};
+pub use cache::cache_folder;
 pub use contract::{Backend, Instance, Model, ModelSource, Placement, Seat};
 pub use gather::{GatheredInput, gather};
 pub use host::{Host, Pulse, Service};

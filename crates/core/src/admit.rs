@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use nereid_inference::{
     BytesElements, DataType, Error, Request, Result, Tensor, Truncated, display_shape,
-    element_count,
+    element_count, log_prefix,
 };
 use nereid_model_config::ModelConfig;
 
@@ -257,7 +257,7 @@ fn check_strings(model: &str, name: &str, data: &[u8], expected: usize) -> Resul
 }
 
 fn refusal(request: &Request, message: &str) -> Error {
-    Error::invalid_arg(format!("{}{message}", request.log_prefix()))
+    Error::invalid_arg(format!("{}{message}", log_prefix(&request.id)))
 }
 
 fn quoted(names: &[&str]) -> String {

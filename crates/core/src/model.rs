@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use nereid_inference::{Request, Result};
+use nereid_inference::Request;
 use nereid_model_config::ModelConfig;
 
 use crate::admit::Signature;
@@ -25,7 +25,7 @@ impl ModelVersion {
     /// Third stop of a request, after its model was found and before an instance runs it. What is
     /// refused here is answered at once and does not count as an inference.
     pub(crate) fn submit(self: &Arc<Self>, mut request: Request) {
-        if let Err(error) = self.admit(&mut request) {
+        if let Err(error) = self.signature.admit(&self.name, &mut request) {
             request.responder.answer(Err(error));
             return;
         }
@@ -33,9 +33,5 @@ impl ModelVersion {
         let batch_size = request.batch_size;
         request.responder.wrap(|inner| Observer::new(inner, self, batch_size));
         self.pool.submit(request);
-    }
-
-    fn admit(&self, request: &mut Request) -> Result<()> {
-        self.signature.admit(&self.name, request)
     }
 }

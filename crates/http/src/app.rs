@@ -14,7 +14,7 @@ use nereid_protocol::{StatisticsRow, model_metadata, server_metadata, statistics
 
 use crate::body::discard;
 use crate::infer::infer;
-use crate::reply::{Reply, TEXT, json_error, json_reply, status_reply, text_error};
+use crate::reply::{Reply, TEXT, json_error, json_reply, reply, status_reply, text_error};
 use crate::routes::{ModelAction, Route, route};
 
 #[derive(Clone)]
@@ -130,7 +130,7 @@ impl App {
 
 fn health(good: bool) -> Reply {
     let status = if good { StatusCode::OK } else { StatusCode::BAD_REQUEST };
-    crate::reply::reply(status, "text/plain", Bytes::new())
+    reply(status, TEXT, Bytes::new())
 }
 
 /// Routes only let digits through, so all that can be wrong with a version is its size.

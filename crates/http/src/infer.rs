@@ -7,7 +7,7 @@ use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderValue};
 use nereid_backend::Service;
 use nereid_core::ModelVersion;
 use nereid_inference::{
-    Answer, Cancellation, Error, Responder, Response, ResponseSink, Result, Times,
+    Answer, Cancellation, Error, Request, Responder, Response, ResponseSink, Result, Times,
 };
 use nereid_protocol::{
     InferRequest, OutputFormat, parse_infer_request, raw_infer_request, write_infer_response,
@@ -111,8 +111,17 @@ fn decode(app: &App, model: &ModelVersion, body: &Bytes, json_len: usize) -> Res
 async fn run(app: &App, name: &str, version: Option<i64>, parsed: InferRequest) -> Reply {
     let (sender, mut receiver) = oneshot::channel();
     let sink = FirstAnswer { sender: Some(sender), count: 0, held: None };
-    let mut request = nereid_inference::Request::new(name, version, Responder::new(Box::new(sink)));
-    let InferRequest { id, format, .. } = fill(&mut request, parsed);
+    let request = Request {
+        id: parsed.id.clone(),
+        correlation: parsed.correlation,
+        flags: parsed.flags,
+        priority: parsed.priority,
+        timeout_us: parsed.timeout_us,
+        parameters: parsed.parameters,
+        inputs: parsed.inputs,
+        requested_outputs: parsed.requested_outputs,
+        ..Request::new(name, version, Responder::new(Box::new(sink)))
+    };
     let hang_up = CancelOnDrop(Some(request.cancellation.clone()));
     app.server.infer(request);
     // What is refused on the spot is not the model's error: Triton still answers that as JSON.
@@ -123,26 +132,13 @@ async fn run(app: &App, name: &str, version: Option<i64>, parsed: InferRequest) 
     };
     hang_up.disarm();
     match answer.unwrap_or_else(|_| Err(lost())) {
-        Ok(response) => encode(&id, &response, &format),
+        Ok(response) => encode(&parsed.id, &response, &parsed.format),
         Err(error) => refusal(&error),
     }
 }
 
 fn lost() -> Error {
     Error::internal("the request was lost")
-}
-
-/// Moves what was parsed into the request; what is left tells how to answer.
-fn fill(request: &mut nereid_inference::Request, mut parsed: InferRequest) -> InferRequest {
-    request.id.clone_from(&parsed.id);
-    request.correlation = std::mem::take(&mut parsed.correlation);
-    request.flags = parsed.flags;
-    request.priority = parsed.priority;
-    request.timeout_us = parsed.timeout_us;
-    request.parameters = std::mem::take(&mut parsed.parameters);
-    request.inputs = std::mem::take(&mut parsed.inputs);
-    request.requested_outputs = std::mem::take(&mut parsed.requested_outputs);
-    parsed
 }
 
 fn encode(id: &str, response: &Response, format: &OutputFormat) -> Reply {

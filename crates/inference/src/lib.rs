@@ -22,7 +22,7 @@ pub use cancellation::Cancellation;
 pub use datatype::DataType;
 pub use error::{Code, Error, Result};
 pub use parameter::{Parameter, Parameters};
-pub use request::{CorrelationId, Request, SEQUENCE_END, SEQUENCE_START};
+pub use request::{CorrelationId, Request, SEQUENCE_END, SEQUENCE_START, log_prefix};
 pub use responder::{Answer, Responder, ResponseSink};
 pub use response::Response;
 pub use tensor::{Tensor, display_shape, element_count};

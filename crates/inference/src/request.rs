@@ -70,10 +70,10 @@ impl Request {
     pub fn wants(&self, name: &str) -> bool {
         self.requested_outputs.is_empty() || self.requested_outputs.iter().any(|o| o == name)
     }
+}
 
-    /// How Triton names a request at the start of an error message.
-    pub fn log_prefix(&self) -> String {
-        let id = if self.id.is_empty() { "<id_unknown>" } else { &self.id };
-        format!("[request id: {id}] ")
-    }
+/// How Triton names the request `id` at the start of an error message.
+pub fn log_prefix(id: &str) -> String {
+    let id = if id.is_empty() { "<id_unknown>" } else { id };
+    format!("[request id: {id}] ")
 }

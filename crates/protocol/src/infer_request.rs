@@ -5,12 +5,11 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use nereid_inference::{
     Buffer, CorrelationId, DataType, Error, Parameter, Parameters, Result, SEQUENCE_END,
-    SEQUENCE_START, Tensor, display_shape, element_count,
+    SEQUENCE_START, Tensor, display_shape, element_count, log_prefix,
 };
-
 use nereid_model_config::ModelConfig;
 
-use crate::json::{Member, Value, decode_data, parse, unable};
+use crate::json::{Member, NOT_STRING, Value, decode_data, parse, unable};
 
 /// What an inference request says, before it is known whether its model can take it.
 #[derive(Debug, Default)]
@@ -115,9 +114,9 @@ fn unknown_type(config: &ModelConfig, id: &str, name: &str) -> Error {
     let expected = config.input.iter().find(|input| input.name == name);
     Error::invalid_arg(match expected.and_then(|input| input.datatype()) {
         Some(expected) => format!(
-            "[request id: {}] inference input '{name}' data-type is '<invalid>', but model \
-             '{model}' expects '{expected}'",
-            if id.is_empty() { "<id_unknown>" } else { id }
+            "{}inference input '{name}' data-type is '<invalid>', but model '{model}' expects \
+             '{expected}'",
+            log_prefix(id)
         ),
         None => format!("unexpected inference input '{name}' for model '{model}'"),
     })
@@ -135,7 +134,7 @@ fn read_parameters(parameters: &[Member], request: &mut InferRequest) -> Result<
                     Value::Uint(0) => CorrelationId::None,
                     Value::Uint(id) => CorrelationId::Number(*id),
                     // Triton tries the string last, so that is what its message is about.
-                    _ => return Err(value.as_string(key).err().unwrap_or_else(Error::cancelled)),
+                    _ => return Err(unable(key, NOT_STRING)),
                 }
             }
             "sequence_start" if value.as_bool(key)? => request.flags |= SEQUENCE_START,

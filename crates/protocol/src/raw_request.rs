@@ -1,7 +1,7 @@
 //! Requests whose whole body is the data of a model's only input.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use nereid_inference::{Buffer, DataType, Error, Result, Tensor};
+use nereid_inference::{Buffer, DataType, Error, Result, Tensor, log_prefix};
 use nereid_model_config::ModelConfig;
 
 use crate::infer_request::{InferRequest, OutputFormat};
@@ -9,8 +9,7 @@ use crate::infer_request::{InferRequest, OutputFormat};
 /// Makes a request of a body without JSON. The one dimension that the model leaves open follows
 /// from the body's length; all outputs are sent in binary.
 pub fn raw_infer_request(config: &ModelConfig, body: Bytes) -> Result<InferRequest> {
-    let refuse =
-        |message: String| Err(Error::invalid_arg(format!("[request id: <id_unknown>] {message}")));
+    let refuse = |message: String| Err(Error::invalid_arg(format!("{}{message}", log_prefix(""))));
     let [input] = config.input.as_slice() else {
         let count = config.input.len();
         return refuse(format!(

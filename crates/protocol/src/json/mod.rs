@@ -13,5 +13,5 @@ mod write;
 
 pub(crate) use data::decode_data;
 pub(crate) use parser::parse;
-pub(crate) use value::{Member, Value, unable};
+pub(crate) use value::{Member, NOT_STRING, Value, unable};
 pub(crate) use write::{push_double, push_string};

@@ -22,6 +22,8 @@ pub(crate) enum Value {
     Data(Range<usize>),
 }
 
+pub(crate) const NOT_STRING: &str = "attempt to access JSON non-string as string";
+
 pub(crate) type Member = (String, Value);
 
 impl Value {
@@ -61,7 +63,7 @@ impl Value {
     pub(crate) fn as_string(&self, key: &str) -> Result<String> {
         match self {
             Value::String(bytes) => Ok(String::from_utf8_lossy(bytes).into_owned()),
-            _ => Err(unable(key, "attempt to access JSON non-string as string")),
+            _ => Err(unable(key, NOT_STRING)),
         }
     }
 
