@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+
+use nereid_backend::{environment_packages, python_packages};
 
 /// Where libtorch is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -23,7 +24,7 @@ pub(crate) fn find(given: Option<&str>) -> Result<Libtorch, String> {
         return in_named(&named)
             .ok_or_else(|| format!("there is no libtorch with headers in {}", named.display()));
     }
-    python_packages()
+    python_packages("torch")
         .find_map(|package| in_root(&package))
         .or_else(debian)
         .ok_or_else(|| "no libtorch with headers was found".to_owned())
@@ -32,7 +33,7 @@ pub(crate) fn find(given: Option<&str>) -> Result<Libtorch, String> {
 /// A folder that a user named: an installation itself, or the environment or prefix around it.
 fn in_named(folder: &Path) -> Option<Libtorch> {
     let inside = [folder.to_owned(), folder.join("torch")].into_iter();
-    inside.chain(environment_packages(folder)).find_map(|root| in_root(&root))
+    inside.chain(environment_packages(folder, "torch")).find_map(|root| in_root(&root))
 }
 
 /// Layout of pip's torch and of the archives from pytorch.org.
@@ -85,37 +86,6 @@ fn has_new_abi(libc10: &[u8]) -> bool {
     const NEW: &[u8] = b"_ZN3c106detail14torchCheckFailEPKcS2_jRKNSt7__cxx1112basic_string";
     let has = |symbol: &[u8]| libc10.windows(symbol.len()).any(|window| window == symbol);
     has(NEW) || !has(OLD)
-}
-
-/// The `torch` folders of the active environment and of the interpreters around, lazily: asking
-/// an interpreter takes a moment.
-fn python_packages() -> impl Iterator<Item = PathBuf> {
-    let active = std::env::var_os("VIRTUAL_ENV").map(PathBuf::from);
-    let packages = active.iter().flat_map(|folder| environment_packages(folder));
-    let packages: Vec<PathBuf> = packages.collect();
-    packages
-        .into_iter()
-        .chain(["python3", "/usr/bin/python3"].into_iter().filter_map(package_of_interpreter))
-}
-
-/// `torch` in the site-packages of a virtual environment.
-fn environment_packages(folder: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(folder.join("lib")) else { return Vec::new() };
-    entries
-        .filter_map(|entry| entry.ok().map(|entry| entry.path().join("site-packages/torch")))
-        .filter(|torch| torch.is_dir())
-        .collect()
-}
-
-/// Where `import torch` would find it: only the interpreter knows its paths. It only looks.
-fn package_of_interpreter(python: &str) -> Option<PathBuf> {
-    const LOOK: &str = "import importlib.util as u; \
-        print(u.find_spec('torch').submodule_search_locations[0])";
-    let mut command = Command::new(python);
-    command.args(["-c", LOOK]).stdin(Stdio::null()).stderr(Stdio::null());
-    let output = command.output().ok().filter(|output| output.status.success())?;
-    let path = String::from_utf8(output.stdout).ok()?;
-    Some(PathBuf::from(path.trim_end()))
 }
 
 #[cfg(test)]

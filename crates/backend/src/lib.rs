@@ -11,6 +11,7 @@ mod cache;
 mod contract;
 mod gather;
 mod host;
+mod python_packages;
 mod scatter;
 
 pub use batch::{Batch, BatchOwner, BatchReport};
@@ -18,4 +19,5 @@ pub use cache::cache_folder;
 pub use contract::{Backend, Instance, Model, ModelSource, Placement, Seat};
 pub use gather::{GatheredInput, gather};
 pub use host::{Host, Pulse, Service};
+pub use python_packages::{environment_packages, python_packages};
 pub use scatter::scatter;

@@ -7,6 +7,7 @@ mod catalog;
 mod lifecycle;
 mod model;
 mod pool;
+mod reshape;
 mod seat;
 mod server;
 mod statistics;

@@ -14,6 +14,7 @@ use crate::admit::Signature;
 use crate::catalog::{ModelState, VersionState};
 use crate::model::ModelVersion;
 use crate::pool::Pool;
+use crate::reshape::Reshapes;
 use crate::seat::Runner;
 use crate::server::Server;
 use crate::statistics::Recorder;
@@ -68,7 +69,10 @@ impl Repositories {
                 )));
             }
         };
-        let config = read_config(folder)?;
+        let mut config = read_config(folder)?;
+        if config.backend_name().is_empty() && !config.is_ensemble() {
+            config.backend = self.backend_by_files(folder, &config)?.unwrap_or_default().to_owned();
+        }
         let backend = self.backend(name, &config)?;
         let versions = chosen_versions(folder, &config)?;
         server.publish(name, |model: &mut ModelState| {
@@ -89,6 +93,26 @@ impl Repositories {
             server.publish_version(name, version, &state);
         }
         Ok(())
+    }
+
+    /// The backend of a model whose configuration names none: the one whose file lies in a version
+    /// folder, else the one in the folder's name (`<model>.<backend>`).
+    fn backend_by_files(
+        &self,
+        folder: &ModelFolder,
+        config: &ModelConfig,
+    ) -> Result<Option<&'static str>> {
+        let versions = version_policy(config).choose(&folder.versions()?);
+        let has = |file: &str| {
+            versions.iter().any(|version| folder.path.join(version.to_string()).join(file).exists())
+        };
+        let mut backends = self.backends.iter();
+        let by_file = backends.find(|backend| backend.default_filename().is_some_and(has));
+        let by_name = || {
+            let (_, extension) = folder.name.rsplit_once('.')?;
+            self.backends.iter().find(|backend| backend.name() == extension)
+        };
+        Ok(by_file.or_else(by_name).map(|backend| backend.name()))
     }
 
     fn backend(&self, model: &str, config: &ModelConfig) -> Result<&dyn Backend> {
@@ -139,6 +163,7 @@ impl Repositories {
             name: name.clone(),
             version,
             signature: Signature::new(&source.config)?,
+            reshapes: Reshapes::new(&source.config),
             config: source.config,
             recorder,
             pool,

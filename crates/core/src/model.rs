@@ -8,6 +8,7 @@ use nereid_model_config::ModelConfig;
 
 use crate::admit::Signature;
 use crate::pool::Pool;
+use crate::reshape::Reshapes;
 use crate::statistics::{Observer, Recorder};
 
 pub struct ModelVersion {
@@ -15,6 +16,7 @@ pub struct ModelVersion {
     pub version: i64,
     pub config: Arc<ModelConfig>,
     pub(crate) signature: Signature,
+    pub(crate) reshapes: Reshapes,
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) pool: Arc<Pool>,
 }
@@ -29,6 +31,7 @@ impl ModelVersion {
             request.responder.answer(Err(error));
             return;
         }
+        self.reshapes.apply_to_inputs(&mut request.inputs);
         request.responder.times.queued = Some(Instant::now());
         let batch_size = request.batch_size;
         request.responder.wrap(|inner| Observer::new(inner, self, batch_size));

@@ -152,6 +152,7 @@ impl ResponseSink for Observer {
             Some(Ok(response)) => {
                 response.model.clone_from(&self.model.name);
                 response.version = self.model.version;
+                self.model.reshapes.apply_to_outputs(&mut response.outputs);
             }
             Some(Err(_)) => self.failed = true,
             None => {}
