@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, mpsc};
 
 use bytes::Bytes;
 use nereid_arena::Arena;
+use nereid_backend::conformance::{Subject, check};
 use nereid_backend::{
     Backend, Batch, Host, Instance, Model, ModelSource, Placement, Pulse, Seat, Service,
 };
@@ -157,6 +158,29 @@ fn floats(tensor: &Tensor) -> Vec<f32> {
 }
 
 const FP32: DataType = DataType::Fp32;
+
+fn subject(name: &str, source: ModelSource) -> Subject<'static> {
+    let large = || vec![tensor("x", &[1, 100_000], &[1.0; 100_000])];
+    Subject {
+        backend: backend(),
+        source,
+        good: |rows| vec![tensor("x", &[rows as i64, 2], &vec![1.0; 2 * rows])],
+        bad: (name == "Picky").then_some(|| vec![tensor("x", &[1, 3], &[1.0; 3])]),
+        large: (name == "Scale").then_some(large),
+    }
+}
+
+#[test]
+fn the_contract_is_kept() {
+    let config = config(&[("x", FP32, &[-1])], &[("y", FP32, &[-1])]);
+    for name in ["Picky", "Scale"] {
+        if load(name, config.clone()).is_none() {
+            return;
+        }
+        let folder = models().unwrap().join(name);
+        check(&subject(name, source(&folder, config.clone())));
+    }
+}
 
 #[test]
 fn requests_of_a_batch_get_their_own_rows() {

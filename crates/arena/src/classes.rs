@@ -18,6 +18,7 @@ pub(crate) struct FreeLists {
     end: usize,
     by_class: BTreeMap<usize, Vec<Free>>,
     kept: usize,
+    in_use: usize,
 }
 
 struct Free {
@@ -28,7 +29,7 @@ struct Free {
 
 impl FreeLists {
     pub(crate) fn new(len: usize) -> Self {
-        Self { fresh: 0, end: len, by_class: BTreeMap::new(), kept: 0 }
+        Self { fresh: 0, end: len, by_class: BTreeMap::new(), kept: 0, in_use: 0 }
     }
 
     /// Offset and capacity of a chunk of at least `len` bytes.
@@ -36,15 +37,18 @@ impl FreeLists {
         let class = class_of(len)?;
         if let Some(free) = self.by_class.get_mut(&class).and_then(Vec::pop) {
             self.kept -= if free.warm { class } else { 0 };
+            self.in_use += class;
             return Some((free.offset, class));
         }
         let end = self.fresh.checked_add(class).filter(|&end| end <= self.end)?;
         let offset = std::mem::replace(&mut self.fresh, end);
+        self.in_use += class;
         Some((offset, class))
     }
 
     /// Takes a chunk back. What is returned is the range whose pages should go to the system.
     pub(crate) fn give_back(&mut self, offset: usize, class: usize) -> Option<(usize, usize)> {
+        self.in_use -= class;
         let warm = self.kept + class <= KEPT;
         self.kept += if warm { class } else { 0 };
         let list = self.by_class.entry(class).or_default();
@@ -52,6 +56,11 @@ impl FreeLists {
         let at = if warm { list.len() } else { 0 };
         list.insert(at, Free { offset, warm });
         (!warm).then_some((offset, class))
+    }
+
+    /// Bytes of the chunks that were taken and not given back.
+    pub(crate) fn in_use(&self) -> usize {
+        self.in_use
     }
 }
 
@@ -85,5 +94,6 @@ mod tests {
         assert_eq!(free.give_back(second, class), Some((second, class)));
         assert_eq!(free.take(KEPT), Some((first, class)), "the warm one first");
         assert_eq!(free.take(KEPT), Some((second, class)));
+        assert_eq!(free.in_use(), 2 * class);
     }
 }

@@ -64,6 +64,11 @@ impl Arena {
         Some(Chunk { arena: self.clone(), offset, capacity, len })
     }
 
+    /// Bytes of the chunks that are taken.
+    pub fn in_use(&self) -> usize {
+        self.0.free().in_use()
+    }
+
     /// Where `bytes` lies in the arena, if it does.
     pub fn offset_of(&self, bytes: &[u8]) -> Option<usize> {
         let offset = (bytes.as_ptr() as usize).checked_sub(self.0.mapping.address())?;

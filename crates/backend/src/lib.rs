@@ -8,6 +8,8 @@
 
 mod batch;
 mod cache;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod contract;
 mod gather;
 mod host;
