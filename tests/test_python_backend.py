@@ -227,3 +227,46 @@ def test_models_that_cannot_be_loaded_are_named_with_the_reason(tmp_path):
         assert np.array_equal(infer(server, "good"), np.ones((1, 4)))
     code, output = exit_code(tmp_path)
     assert code == 1 and "failed to load" in output
+
+
+COMPLETING = """
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    @staticmethod
+    def auto_complete_config(config):
+        print("noise on stdout")
+        config.add_input({"name": "IN", "data_type": "TYPE_FP32", "dims": [-1]})
+        config.add_output({"name": "OUT", "data_type": "TYPE_FP32", "dims": [-1]})
+        config.set_max_batch_size(4)
+        config.set_dynamic_batching()
+        return config
+
+    def execute(self, requests):
+        get = pb_utils.get_input_tensor_by_name
+        return [
+            pb_utils.InferenceResponse([pb_utils.Tensor("OUT", get(r, "IN").as_numpy())])
+            for r in requests
+        ]
+"""
+
+
+def test_a_model_completes_its_configuration(tmp_path):
+    write_model(tmp_path, "bare", None, {"model.py": COMPLETING})
+    refused = COMPLETING.replace("return config", "return 7")
+    write_model(tmp_path, "refused", 'backend: "python"', {"model.py": refused})
+    raising = COMPLETING.replace("return config", "raise ValueError('no idea')")
+    write_model(tmp_path, "raising", 'backend: "python"', {"model.py": raising})
+    with Server(tmp_path, "--exit-on-error=false") as server:
+        client = httpclient.InferenceServerClient(server.url)
+        completed = client.get_model_config("bare")
+        assert completed["backend"] == "python" and completed["max_batch_size"] == 4
+        assert completed["dynamic_batching"]["preferred_batch_size"] == [4]
+        assert [i["name"] for i in completed["input"]] == ["IN"]
+        sent = np.float32([[1, 2]])
+        tensor = httpclient.InferInput("IN", sent.shape, "FP32")
+        tensor.set_data_from_numpy(sent)
+        np.testing.assert_array_equal(client.infer("bare", [tensor]).as_numpy("OUT"), sent)
+        client.close()
+        assert "must return a valid pb.ModelConfig object" in server.log()
+        assert "ValueError: no idea" in server.log()

@@ -1,5 +1,7 @@
 //! The only list of backends.
 
+use std::sync::Arc;
+
 use nereid_backend::Backend;
 use nereid_backend_identity::IdentityBackend;
 use nereid_backend_onnxruntime::OnnxRuntimeBackend;
@@ -7,10 +9,16 @@ use nereid_backend_python::PythonBackend;
 use nereid_backend_pytorch::PytorchBackend;
 
 pub(crate) fn all() -> Vec<Box<dyn Backend>> {
+    let python = Arc::new(PythonBackend::new());
+    let worker = python.clone();
+    // Where libtorch cannot be used in this process, the user's own torch may be, in a worker.
+    let pytorch = PytorchBackend::with_fallback(Arc::new(move |source, host, model_py| {
+        worker.load_text(source, host, model_py)
+    }));
     vec![
         Box::new(IdentityBackend),
         Box::new(OnnxRuntimeBackend::new()),
-        Box::new(PythonBackend::new()),
-        Box::new(PytorchBackend::new()),
+        Box::new(pytorch),
+        Box::new(python),
     ]
 }

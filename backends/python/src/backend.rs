@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use nereid_backend::{Backend, Batch, Host, Instance, Model, ModelSource, Placement, Seat};
 use nereid_inference::{Error, Result};
+use nereid_model_config::ModelConfig;
 
-use crate::launch::Launch;
+use crate::complete::complete;
+use crate::launch::{Launch, python_path};
 use crate::link::Link;
 use crate::supervise::supervise;
 use crate::worker_files;
@@ -40,8 +42,20 @@ impl PythonBackend {
         Ok(unpacked.insert(path).clone())
     }
 
-    /// Loads the model in `model_file`, which need not lie in the version's folder.
-    pub fn load_file(
+    /// Loads a model whose `model.py` is not in the repository: `text` is what stands in it.
+    pub fn load_text(
+        &self,
+        source: &ModelSource,
+        host: &Host,
+        text: &str,
+    ) -> Result<Box<dyn Model>> {
+        let file = worker_files::keep(text).map_err(|error| {
+            Error::internal(format!("failed to keep a file for Python: {error}"))
+        })?;
+        self.load_file(source, host, file)
+    }
+
+    fn load_file(
         &self,
         source: &ModelSource,
         host: &Host,
@@ -66,6 +80,15 @@ impl Backend for PythonBackend {
 
     fn default_filename(&self) -> Option<&'static str> {
         Some(DEFAULT_FILE)
+    }
+
+    fn complete_config(&self, source: &ModelSource, config: &mut ModelConfig) -> Result<()> {
+        let model_file = source.model_file(DEFAULT_FILE);
+        let python_path = python_path(&self.worker_dir()?);
+        if let Some(completed) = complete(source, config, &model_file, python_path)? {
+            *config = completed;
+        }
+        Ok(())
     }
 
     fn load(&self, source: &ModelSource, host: &Host) -> Result<Box<dyn Model>> {

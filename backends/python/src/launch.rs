@@ -1,5 +1,6 @@
 //! How a worker process is started.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -99,7 +100,7 @@ impl Launch {
         let mut command = Command::new(&self.python);
         command
             .args(["-u", "-m", "nereid_worker"])
-            .env("PYTHONPATH", self.python_path())
+            .env("PYTHONPATH", python_path(&self.worker_dir))
             .env("NEREID_REQUESTS_FD", inherited[0].to_string())
             .env("NEREID_ANSWERS_FD", inherited[1].to_string())
             .env("NEREID_ARENA_FD", inherited[2].to_string())
@@ -114,18 +115,19 @@ impl Launch {
         command
     }
 
-    fn python_path(&self) -> std::ffi::OsString {
-        let mut path = self.worker_dir.clone().into_os_string();
-        if let Some(given) = std::env::var_os("PYTHONPATH").filter(|given| !given.is_empty()) {
-            path.push(":");
-            path.push(given);
-        }
-        path
-    }
-
     pub(crate) fn python(&self) -> &str {
         &self.python
     }
+}
+
+/// Where Python finds the worker's package, and what the user added.
+pub(crate) fn python_path(worker_dir: &Path) -> OsString {
+    let mut path = worker_dir.to_owned().into_os_string();
+    if let Some(given) = std::env::var_os("PYTHONPATH").filter(|given| !given.is_empty()) {
+        path.push(":");
+        path.push(given);
+    }
+    path
 }
 
 fn registered(pipe: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {

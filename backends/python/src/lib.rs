@@ -8,6 +8,7 @@
 
 mod backend;
 mod calls;
+mod complete;
 mod executing;
 mod extras;
 mod frame;

@@ -31,6 +31,20 @@ pub(crate) fn unpack() -> io::Result<PathBuf> {
     }
 }
 
+/// Keeps one Python file beside the package, under a name made from its contents.
+pub(crate) fn keep(text: &str) -> io::Result<PathBuf> {
+    let root = cache_folder()?;
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    let target = root.join(format!("model-{:016x}.py", hasher.finish()));
+    if !fs::read(&target).is_ok_and(|found| found == text.as_bytes()) {
+        let fresh = target.with_extension(format!("{}.new", std::process::id()));
+        fs::write(&fresh, text)?;
+        fs::rename(&fresh, &target)?;
+    }
+    Ok(target)
+}
+
 fn write_to(folder: &Path) -> io::Result<()> {
     for (name, contents) in WORKER_FILES {
         let path = folder.join(name);
@@ -53,5 +67,6 @@ mod tests {
         let first = super::unpack().unwrap();
         assert!(first.join("triton_python_backend_utils.py").is_file());
         assert_eq!(super::unpack().unwrap(), first);
+        assert_eq!(std::fs::read_to_string(super::keep("pass").unwrap()).unwrap(), "pass");
     }
 }

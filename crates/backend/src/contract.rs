@@ -28,6 +28,25 @@ pub trait Backend: Send + Sync + 'static {
     fn load(&self, source: &ModelSource, host: &Host) -> Result<Box<dyn Model>>;
 }
 
+/// A backend that others use, too.
+impl<B: Backend> Backend for Arc<B> {
+    fn name(&self) -> &'static str {
+        (**self).name()
+    }
+
+    fn default_filename(&self) -> Option<&'static str> {
+        (**self).default_filename()
+    }
+
+    fn complete_config(&self, source: &ModelSource, config: &mut ModelConfig) -> Result<()> {
+        (**self).complete_config(source, config)
+    }
+
+    fn load(&self, source: &ModelSource, host: &Host) -> Result<Box<dyn Model>> {
+        (**self).load(source, host)
+    }
+}
+
 /// What is to be loaded.
 #[derive(Clone, Debug)]
 pub struct ModelSource {

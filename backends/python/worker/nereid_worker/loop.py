@@ -355,7 +355,7 @@ class Worker:
         self.arena.set_span(*start["span"])
         args = start["args"]
         self.state = _ModelState(json.loads(args["model_config"]))
-        module = _import_model(start)
+        module = import_model(start)
         if not hasattr(module, "TritonPythonModel"):
             raise TritonModelException(
                 "%s has no class TritonPythonModel" % start["model_file"]
@@ -529,7 +529,7 @@ def _refuse_decoupled(decoupled):
         raise TritonModelException("calling decoupled models is not supported yet")
 
 
-def _import_model(start):
+def import_model(start):
     """Imports the model file as Triton does: its neighbours can be imported too."""
     for folder in (start["model_dir"], start["version_dir"]):
         if folder not in sys.path:

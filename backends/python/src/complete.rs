@@ -1,0 +1,73 @@
+//! Lets a model's `auto_complete_config` add to its configuration, in a process of its own that
+//! ends when it has answered.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use nereid_backend::ModelSource;
+use nereid_inference::{Error, Result};
+use nereid_model_config::{self as model_config, ModelConfig};
+use serde_json::{Value, json};
+
+/// The configuration as the model completes it; `None` where it does not want to.
+pub(crate) fn complete(
+    source: &ModelSource,
+    config: &ModelConfig,
+    model_file: &Path,
+    python_path: OsString,
+) -> Result<Option<ModelConfig>> {
+    if !may_complete(config, model_file) {
+        return Ok(None);
+    }
+    let config: Value = serde_json::from_str(&model_config::to_json(config))
+        .map_err(|error| Error::internal(error.to_string()))?;
+    let start = json!({
+        "model_dir": source.model_dir,
+        "version_dir": source.version_dir,
+        "model_file": model_file,
+        "config": config,
+    });
+    let python = source.setting("python").unwrap_or("python3");
+    let answer = ask(python, &start, python_path).map_err(|error| {
+        Error::internal(format!("failed to run the Python interpreter '{python}': {error}"))
+    })?;
+    if let Some(error) = answer["error"].as_str() {
+        return Err(Error::internal(format!(
+            "auto_complete_config of model '{}' failed: {error}",
+            source.name
+        )));
+    }
+    match &answer["config"] {
+        Value::Null => Ok(None),
+        completed => model_config::from_json(&completed.to_string()).map(Some),
+    }
+}
+
+/// Starting Python takes a while. A model whose configuration has all that it needs, and which does
+/// not mention the function, is not asked.
+fn may_complete(config: &ModelConfig, model_file: &Path) -> bool {
+    let complete = !config.input.is_empty() && !config.output.is_empty();
+    let mentions = || {
+        let text = std::fs::read(model_file).unwrap_or_default();
+        let name = b"auto_complete_config";
+        text.windows(name.len()).any(|window| window == name)
+    };
+    !complete || mentions()
+}
+
+fn ask(python: &str, start: &Value, python_path: OsString) -> std::io::Result<Value> {
+    let mut child = Command::new(python)
+        .args(["-m", "nereid_worker.complete"])
+        .env("PYTHONPATH", python_path)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(start.to_string().as_bytes())?;
+    }
+    let output = child.wait_with_output()?;
+    serde_json::from_slice(&output.stdout)
+        .map_err(|_| std::io::Error::other(format!("it {} without an answer", output.status)))
+}
