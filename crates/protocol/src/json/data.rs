@@ -7,7 +7,7 @@ use super::parser::Parser;
 use super::value::unable;
 
 /// Decodes the array at `at` in `text`, which has been parsed before. Nesting does not matter; the
-/// number of elements must be `expected`.
+/// number of elements must be `expected`. Strings are counted when their request is admitted.
 pub(crate) fn decode_data(
     text: &[u8],
     at: usize,
@@ -22,6 +22,7 @@ pub(crate) fn decode_data(
     // The text has at least two bytes for every element, whatever the shape claims.
     let mut bytes = Vec::with_capacity(expected.min(text.len()).saturating_mul(width));
     let mut parser = Parser::at(text, at);
+    let counted = datatype != DataType::Bytes;
     let (mut depth, mut count) = (0, 0);
     loop {
         match parser.peek() {
@@ -29,7 +30,7 @@ pub(crate) fn decode_data(
             Some(b']') => (depth, parser.at) = (depth - 1, parser.at + 1),
             Some(b',' | b' ' | b'\t' | b'\n' | b'\r') => parser.at += 1,
             _ => {
-                if count == expected {
+                if counted && count == expected {
                     let message = "Shape does not match true shape of 'data' field";
                     return Err(unable("data", message));
                 }
@@ -41,7 +42,7 @@ pub(crate) fn decode_data(
             break;
         }
     }
-    if count < expected {
+    if counted && count < expected {
         let message = "Failed to parse 'data' field: shape does not match true shape";
         return Err(Error::internal(message));
     }

@@ -1,0 +1,1 @@
+"""Answers recorded from a real Triton server, and the requests that they answer."""
