@@ -23,5 +23,5 @@ target/release/nereid serve --model-repository examples/quickstart --http-port "
   --backend-config=python,python="$PWD/.venv-demo/bin/python" &
 server=$!
 [ "${1:-}" = --keep ] || trap 'kill $server; wait $server || true' EXIT
-say "asking the model 'word_count', which calls the model 'split' for each line"
+say "asking a Python model that calls another one, and an ONNX model"
 .venv-demo/bin/python examples/client.py "127.0.0.1:${PORT:-8000}"
