@@ -24,8 +24,10 @@ pub(crate) async fn run(pulse: Pulse, limit: Duration) {
         rhythm.look(&pulse);
         while rhythm.score >= CONVINCED && rhythm.last.elapsed() <= limit {
             // Yielding lets the reactor run everything that is ready and look for new events
-            // before it comes back here; what it does not do is sleep.
+            // before it comes back here; what it does not do is sleep. The worker or the client
+            // that the next event depends on may be waiting for this very core: it goes first.
             tokio::task::yield_now().await;
+            rustix::thread::sched_yield();
             rhythm.look(&pulse);
         }
     }
