@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
+use nereid_core::ControlMode;
 
 #[derive(Args, Debug)]
 pub(crate) struct ServeFlags {
@@ -19,9 +20,26 @@ pub(crate) struct ServeFlags {
     /// Be ready only while all models are.
     #[arg(long, default_value = "true", value_parser = boolean, action = ArgAction::Set)]
     pub(crate) strict_readiness: bool,
-    /// How models come and go while serving: `none`, all are loaded at start.
-    #[arg(long, default_value = "none", value_parser = ["none"])]
+    /// Who decides which models are loaded: `none`, all are loaded at start; `explicit`, clients
+    /// load and unload; `poll`, the repository is followed.
+    #[arg(long, default_value = "none", value_parser = ["none", "explicit", "poll"])]
     pub(crate) model_control_mode: String,
+    /// Model to load at start in mode `explicit`; may be given several times; `*` loads all.
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) load_model: Vec<String>,
+    /// How often the repository is looked at in mode `poll`, in seconds.
+    #[arg(long, default_value_t = 15)]
+    pub(crate) repository_poll_secs: u64,
+    /// Take configurations as they are: nothing is added from the models' files.
+    #[arg(long, default_value = "false", value_parser = boolean, action = ArgAction::Set,
+          num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) disable_auto_complete_config: bool,
+    /// The old name of --disable-auto-complete-config.
+    #[arg(long, default_value = "false", value_parser = boolean, action = ArgAction::Set)]
+    pub(crate) strict_model_config: bool,
+    /// Use `configs/<NAME>.pbtxt` of a model, where there is one, for its configuration.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) model_config_name: Option<String>,
     /// Models loaded at the same time.
     #[arg(long, default_value_t = 4)]
     pub(crate) model_load_thread_count: usize,
@@ -71,7 +89,6 @@ const NOT_YET: &[&str] = &[
     "cache-directory",
     "cuda-memory-pool-byte-size",
     "cuda-virtual-address-size",
-    "disable-auto-complete-config",
     "enable-peer-access",
     "grpc-address",
     "grpc-header-forward-pattern",
@@ -98,7 +115,6 @@ const NOT_YET: &[&str] = &[
     "http-header-forward-pattern",
     "http-restricted-api",
     "http-thread-count",
-    "load-model",
     "log-file",
     "log-format",
     "metrics-address",
@@ -106,7 +122,6 @@ const NOT_YET: &[&str] = &[
     "metrics-interval-ms",
     "metrics-port",
     "min-supported-compute-capability",
-    "model-config-name",
     "model-load-gpu-limit",
     "model-load-retry-count",
     "model-namespacing",
@@ -114,14 +129,12 @@ const NOT_YET: &[&str] = &[
     "rate-limit",
     "rate-limit-resource",
     "repoagent-directory",
-    "repository-poll-secs",
     "response-cache-byte-size",
     "reuse-grpc-port",
     "reuse-http-port",
     "sagemaker-port",
     "sagemaker-safe-port-range",
     "sagemaker-thread-count",
-    "strict-model-config",
     "trace-config",
     "trace-count",
     "trace-file",
@@ -132,6 +145,36 @@ const NOT_YET: &[&str] = &[
     "vertex-ai-port",
     "vertex-ai-thread-count",
 ];
+
+impl ServeFlags {
+    pub(crate) fn control_mode(&self) -> ControlMode {
+        match self.model_control_mode.as_str() {
+            "explicit" => ControlMode::Explicit,
+            "poll" => ControlMode::Poll,
+            _ => ControlMode::None,
+        }
+    }
+
+    /// The models to load at start; `None`: all of them.
+    pub(crate) fn models_at_start(&self) -> Result<Option<Vec<String>>, String> {
+        if self.control_mode() != ControlMode::Explicit {
+            return match self.load_model.is_empty() {
+                true => Ok(None),
+                false => Err("Error: Use of '--load-model' requires setting \
+                              '--model-control-mode=explicit' as well."
+                    .to_owned()),
+            };
+        }
+        match self.load_model.as_slice() {
+            [all] if all == "*" => Ok(None),
+            names if names.iter().any(|name| name == "*") => {
+                Err("Wildcard model name '*' must be the ONLY startup model if specified at all."
+                    .to_owned())
+            }
+            names => Ok(Some(names.to_vec())),
+        }
+    }
+}
 
 /// What to say about the first argument that is a flag of Triton's which does nothing yet.
 pub(crate) fn refusal(arguments: impl Iterator<Item = String>) -> Option<String> {
@@ -188,6 +231,19 @@ mod tests {
         assert_eq!(parse(&["--http-port", "81"]).unwrap().http_port, 81);
         assert_eq!(parse(&["--http-port=82"]).unwrap().http_port, 82);
         assert!(parse(&["--exit-on-error=maybe"]).is_err());
+    }
+
+    #[test]
+    fn models_at_start() {
+        let names = |arguments: &[&str]| parse(arguments).unwrap().models_at_start();
+        assert_eq!(names(&[]), Ok(None));
+        assert_eq!(names(&["--model-control-mode=explicit"]), Ok(Some(vec![])));
+        let explicit = "--model-control-mode=explicit";
+        assert_eq!(names(&[explicit, "--load-model=a"]), Ok(Some(vec!["a".to_owned()])));
+        assert_eq!(names(&[explicit, "--load-model=*"]), Ok(None));
+        assert!(names(&[explicit, "--load-model=*", "--load-model=a"]).is_err());
+        assert!(names(&["--load-model=a"]).is_err());
+        assert!(parse(&["--disable-auto-complete-config"]).unwrap().disable_auto_complete_config);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nereid_arena::Arena;
 use nereid_backend::{Host, Pulse};
-use nereid_core::{Repositories, Server};
+use nereid_core::{Catalog, ControlMode, Lifecycle, Repositories, Server};
 use nereid_http::{App, Limits};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -72,31 +72,27 @@ async fn serve(flags: &ServeFlags) -> Result<(), Failure> {
     let (stop, stopped) = watch::channel(false);
 
     tokio::spawn(spin::run(pulse.clone(), Duration::from_micros(flags.reactor_spin_us)));
+    let host = Host {
+        service: server.clone(),
+        arena: arena.clone(),
+        reactor: tokio::runtime::Handle::current(),
+        pulse: pulse.clone(),
+        alive: alive.clone(),
+    };
+    let lifecycle = Arc::new(lifecycle(flags, server.clone(), host));
     let app = App {
         server: server.clone(),
-        arena: arena.clone(),
-        pulse: pulse.clone(),
+        lifecycle: lifecycle.clone(),
+        arena,
+        pulse,
         limits: Limits { max_input_size: flags.http_max_input_size, ..Limits::default() },
     };
     let http = tokio::spawn(nereid_http::serve(listener, app, until(stopped)));
     tracing::info!("Started HTTP service at {bound}");
 
-    let host = Host {
-        service: server.clone(),
-        arena,
-        reactor: tokio::runtime::Handle::current(),
-        pulse,
-        alive: alive.clone(),
-    };
     let mut signals = Signals::new()?;
     let outcome = tokio::select! {
-        loaded = load(flags, server.clone(), host) => match loaded {
-            Ok(()) => {
-                signals.next().await;
-                Ok(())
-            }
-            failed => failed,
-        },
+        served = run_models(flags, &server, lifecycle) => served,
         () = signals.next() => Ok(()),
     };
     server.stop_accepting();
@@ -111,28 +107,52 @@ async fn serve(flags: &ServeFlags) -> Result<(), Failure> {
     outcome
 }
 
-/// Loads everything, on other threads; prints what came of it.
-async fn load(flags: &ServeFlags, server: Arc<Server>, host: Host) -> Result<(), Failure> {
+fn lifecycle(flags: &ServeFlags, server: Arc<Server>, host: Host) -> Lifecycle {
     let repositories = Repositories {
         paths: flags.model_repository.clone(),
         backends: backends::all(),
         host,
         backend_settings: flags.backend_config.clone(),
         load_threads: flags.model_load_thread_count,
+        auto_complete: !flags.disable_auto_complete_config && !flags.strict_model_config,
+        config_name: flags.model_config_name.clone(),
     };
-    let loading = server.clone();
-    tokio::task::spawn_blocking(move || repositories.load_all(&loading)).await??;
-    let catalog = server.catalog();
-    print!("{}", table::models(&catalog));
-    let failed = catalog.models.values().filter(|model| !model.is_ready()).count();
-    if failed > 0 && flags.exit_on_error {
-        return Err(format!(
-            "{failed} of {} models failed to load (--exit-on-error=false serves the others)",
-            catalog.models.len()
-        )
-        .into());
+    Lifecycle::new(repositories, server, flags.control_mode())
+}
+
+/// Loads what is to be loaded at start, prints what came of it, and follows the repository from
+/// there on if told so. Comes back only with an error. Loading has threads of its own.
+async fn run_models(
+    flags: &ServeFlags,
+    server: &Server,
+    lifecycle: Arc<Lifecycle>,
+) -> Result<(), Failure> {
+    let names = flags.models_at_start()?;
+    let starting = lifecycle.clone();
+    tokio::task::spawn_blocking(move || starting.start(names.as_deref())).await??;
+    report(flags, &server.catalog())?;
+    while flags.control_mode() == ControlMode::Poll {
+        tokio::time::sleep(Duration::from_secs(flags.repository_poll_secs)).await;
+        let polling = lifecycle.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || polling.poll()).await? {
+            tracing::error!("failed to look at the repository: {error}");
+        }
     }
-    Ok(())
+    std::future::pending().await
+}
+
+/// Prints what became of the models; an error if that is not good enough to serve.
+fn report(flags: &ServeFlags, catalog: &Catalog) -> Result<(), Failure> {
+    print!("{}", table::models(catalog));
+    let failed = catalog.models.values().filter(|model| !model.is_ready()).count();
+    if failed == 0 || !flags.exit_on_error {
+        return Ok(());
+    }
+    Err(format!(
+        "{failed} of {} models failed to load (--exit-on-error=false serves the others)",
+        catalog.models.len()
+    )
+    .into())
 }
 
 /// Workers end when their instances are dropped; the kernel ends those that take too long, as

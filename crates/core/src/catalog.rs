@@ -1,7 +1,7 @@
 //! What the server knows about its models: an immutable snapshot that requests look things up in.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use nereid_inference::{Error, Result};
 
@@ -17,7 +17,8 @@ pub struct Catalog {
 #[derive(Clone, Default)]
 pub struct ModelState {
     pub versions: BTreeMap<i64, VersionState>,
-    /// Why there is no version at all, if so.
+    /// What failed when it was loaded last, if not just a version: the versions that were serving
+    /// before still do.
     pub reason: Option<Error>,
 }
 
@@ -27,6 +28,8 @@ pub enum VersionState {
     Loading,
     Ready(Arc<ModelVersion>),
     Unavailable(Error),
+    /// Taken out on request; requests that it had taken may still be running.
+    Unloaded(Weak<ModelVersion>),
 }
 
 impl VersionState {
@@ -35,7 +38,18 @@ impl VersionState {
         match self {
             Self::Loading => "LOADING",
             Self::Ready(_) => "READY",
-            Self::Unavailable(_) => "UNAVAILABLE",
+            Self::Unloaded(left) if left.strong_count() > 0 => "UNLOADING",
+            Self::Unavailable(_) | Self::Unloaded(_) => "UNAVAILABLE",
+        }
+    }
+
+    /// Why it does not serve, in the words of the repository index; empty if there is nothing to
+    /// say.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Unavailable(error) => error.to_string(),
+            Self::Unloaded(left) if left.strong_count() == 0 => "unloaded".to_owned(),
+            _ => String::new(),
         }
     }
 }
@@ -43,8 +57,28 @@ impl VersionState {
 impl ModelState {
     /// Whether everything that should serve does.
     pub fn is_ready(&self) -> bool {
-        self.reason.is_none()
-            && self.versions.values().all(|state| matches!(state, VersionState::Ready(_)))
+        let fine = |state: &VersionState| {
+            matches!(state, VersionState::Ready(_) | VersionState::Unloaded(_))
+        };
+        // After a reload that failed, the versions from before still serve.
+        let serves = self.reason.is_none() || self.ready().next().is_some();
+        serves && self.versions.values().all(fine)
+    }
+
+    /// What failed when it was loaded, in Triton's words.
+    pub(crate) fn failure(&self) -> Option<String> {
+        if let Some(reason) = &self.reason {
+            return Some(reason.message().to_owned());
+        }
+        let failed: Vec<String> = self
+            .versions
+            .iter()
+            .filter(|(_, state)| matches!(state, VersionState::Unavailable(_)))
+            .map(|(version, state)| {
+                format!("version {version} is at UNAVAILABLE state: {};", state.reason())
+            })
+            .collect();
+        (!failed.is_empty()).then(|| failed.join("\n"))
     }
 
     /// Versions that answer requests, ascending.

@@ -4,8 +4,12 @@
 
 mod admit;
 mod catalog;
+mod ensemble;
+mod index;
 mod lifecycle;
+mod loading;
 mod model;
+mod order;
 mod pool;
 mod reshape;
 mod seat;
@@ -13,7 +17,9 @@ mod server;
 mod statistics;
 
 pub use catalog::{Catalog, ModelState, VersionState};
-pub use lifecycle::Repositories;
+pub use index::IndexEntry;
+pub use lifecycle::{ControlMode, Lifecycle, Override};
+pub use loading::Repositories;
 pub use model::ModelVersion;
 pub use server::{Server, ServerMetadata};
 pub use statistics::{BatchStatistics, Duration, InferStatistics, ModelStatistics};

@@ -1,279 +1,501 @@
-//! Brings models from the repository into the catalog.
+//! Which models are loaded: at start, on request, and when the repository changes.
+//!
+//! A load makes new versions beside those that serve and publishes them together; requests that the
+//! old ones have taken keep them alive until they are answered. A load that fails changes nothing
+//! but the reason in the index. Everything here blocks and belongs on a thread of its own.
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use nereid_backend::{Backend, Host, Model, ModelSource, Placement};
 use nereid_inference::{Error, Result};
-use nereid_model_config::{self as model_config, ModelConfig};
-use nereid_repository::{ModelFolder, VersionPolicy, scan};
-use nereid_scheduler::{Batching, Dynamic};
+use nereid_repository::{Fingerprint, ModelFolder, scan};
+use tempfile::TempDir;
 
-use crate::admit::Signature;
 use crate::catalog::{ModelState, VersionState};
-use crate::model::ModelVersion;
-use crate::pool::Pool;
-use crate::reshape::Reshapes;
-use crate::seat::Runner;
+use crate::ensemble::members;
+use crate::index::{IndexEntry, index};
+use crate::loading::{Prepared, Repositories, chosen_versions};
+use crate::order::{Needs, circle, waves};
 use crate::server::Server;
-use crate::statistics::Recorder;
 
-/// Where models come from and how they are loaded.
-pub struct Repositories {
-    pub paths: Vec<PathBuf>,
-    pub backends: Vec<Box<dyn Backend>>,
-    pub host: Host,
-    /// `--backend-config`: backend, key, value. An empty backend means all of them.
-    pub backend_settings: Vec<(String, String, String)>,
-    /// Models loaded at the same time.
-    pub load_threads: usize,
+/// A folder that is being written to is looked at again after this time.
+const SETTLE: Duration = Duration::from_millis(200);
+
+/// Who decides which models are loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ControlMode {
+    /// All that the repositories hold when the server starts.
+    None,
+    /// Clients do.
+    Explicit,
+    /// The repositories do, while the server runs.
+    Poll,
 }
 
-impl Repositories {
-    /// Loads everything that the repositories hold, publishing each version as it becomes ready.
-    /// Blocks until all were tried. An error means that a repository could not be read at all.
-    pub fn load_all(&self, server: &Server) -> Result<()> {
-        let found = scan(&self.paths)?;
-        server.publish_all(found.keys().map(|name| (name.clone(), Arc::default())).collect());
-        let waiting = Mutex::new(found.into_iter());
+/// What a client wants instead of what is in the repository.
+#[derive(Debug, Default)]
+pub struct Override {
+    /// The configuration, as JSON.
+    pub config: Option<String>,
+    /// Paths in the model's folder, and what the files hold: they make up the whole folder.
+    pub files: Vec<(String, Vec<u8>)>,
+}
+
+pub struct Lifecycle {
+    repositories: Repositories,
+    server: Arc<Server>,
+    mode: ControlMode,
+    /// The models that are to be loaded, whether that worked or not.
+    records: Mutex<BTreeMap<String, Record>>,
+    /// Models that are being loaded or unloaded.
+    busy: Mutex<BTreeSet<String>>,
+}
+
+/// A model that is to be loaded.
+#[derive(Default)]
+struct Record {
+    /// The models that it is made of.
+    needs: Vec<String>,
+    /// Somebody named it; else it is there because others need it.
+    asked: bool,
+    fingerprint: Fingerprint,
+    /// Loaded with a configuration or files of a client's.
+    overridden: bool,
+    /// Where the client's files are.
+    _files: Option<TempDir>,
+}
+
+/// A model to be loaded now.
+struct Job {
+    prepared: Result<Prepared>,
+    record: Record,
+}
+
+impl Lifecycle {
+    pub fn new(repositories: Repositories, server: Arc<Server>, mode: ControlMode) -> Self {
+        let (records, busy) = (Mutex::default(), Mutex::default());
+        Self { repositories, server, mode, records, busy }
+    }
+
+    /// Loads what is to be loaded at start: everything, or the models of these names. Returns when
+    /// all were tried; an error means that a repository could not be read at all.
+    pub fn start(&self, names: Option<&[String]>) -> Result<()> {
+        let found = scan(&self.repositories.paths)?;
+        let chosen: Vec<String> = match names {
+            None => found.keys().cloned().collect(),
+            Some(names) => names.to_vec(),
+        };
+        let jobs = chosen.iter().map(|name| {
+            let mut job = self.job(name, &found, Override::default());
+            job.record.asked = true;
+            (name.clone(), job)
+        });
+        self.run(jobs.collect(), &found);
+        self.server.finish_start();
+        Ok(())
+    }
+
+    /// Loads a model, or loads it anew. Models that it needs are loaded too, and those that need
+    /// it come back.
+    pub fn load(&self, name: &str, with: Override) -> Result<()> {
+        self.refuse_unless_explicit()?;
+        check_name(name)?;
+        let poll_failed = |reason: &str| {
+            Error::internal(format!(
+                "failed to load '{name}', failed to poll from model repository{reason}"
+            ))
+        };
+        if with.config.is_none() && !with.files.is_empty() {
+            return Err(poll_failed(": files are given without a configuration"));
+        }
+        let _claim = self.claim(name)?;
+        let found = scan(&self.repositories.paths)?;
+        if !found.contains_key(name) && with.files.is_empty() {
+            return Err(poll_failed(""));
+        }
+        let overridden = with.config.is_some();
+        let mut job = self.job(name, &found, with);
+        if let (true, Err(error)) = (overridden, &job.prepared) {
+            return Err(poll_failed(&format!(": {}", error.message())));
+        }
+        job.record.asked = true;
+        if self.is_loaded_like(name, &job.record) {
+            return Ok(());
+        }
+        self.run(BTreeMap::from([(name.to_owned(), job)]), &found);
+        self.follow(name, &found);
+        let state = self.server.catalog().models.get(name).cloned().unwrap_or_default();
+        match state.failure() {
+            Some(failure) => {
+                Err(Error::invalid_arg(format!("load failed for model '{name}': {failure}\n")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Takes a model out. Requests that it has taken are still answered. A model that is not
+    /// loaded is not an error.
+    pub fn unload(&self, name: &str, dependents: bool) -> Result<()> {
+        self.refuse_unless_explicit()?;
+        let _claim = self.claim(name)?;
+        self.remove(name, dependents);
+        Ok(())
+    }
+
+    /// Looks at the repositories and does what has changed. A folder that is being written to is
+    /// left for the next time.
+    pub fn poll(&self) -> Result<()> {
+        let found = scan(&self.repositories.paths)?;
+        let gone: Vec<String> =
+            self.lock().keys().filter(|name| !found.contains_key(*name)).cloned().collect();
+        for name in gone {
+            tracing::info!("'{name}' has left the repository");
+            self.remove(&name, false);
+        }
+        let changed: Vec<String> =
+            found.keys().filter(|name| self.has_changed(name, &found)).cloned().collect();
+        for name in changed {
+            let job = self.job(&name, &found, Override::default());
+            let job = Job { record: Record { asked: true, ..job.record }, ..job };
+            self.run(BTreeMap::from([(name.clone(), job)]), &found);
+            self.follow(&name, &found);
+        }
+        Ok(())
+    }
+
+    /// Every model of the catalog and on disk, or just the versions that serve.
+    pub fn index(&self, ready: bool) -> Result<Vec<IndexEntry>> {
+        let on_disk = scan(&self.repositories.paths)?.into_keys().collect();
+        let mut entries = index(&self.server.catalog(), on_disk);
+        entries.retain(|entry| !ready || entry.state == "READY");
+        Ok(entries)
+    }
+
+    fn refuse_unless_explicit(&self) -> Result<()> {
+        if self.mode == ControlMode::Explicit {
+            return Ok(());
+        }
+        let message = "explicit model load / unload is not allowed if polling is enabled";
+        Err(Error::unavailable(message))
+    }
+
+    /// Keeps others from changing `name`, the models it needs and those that need it.
+    fn claim(&self, name: &str) -> Result<Claim<'_>> {
+        let records = self.lock();
+        let needed = records.get(name).map(|record| record.needs.clone()).unwrap_or_default();
+        let needing = records.iter().filter(|(_, record)| record.needs.iter().any(|n| n == name));
+        let needing: Vec<String> = needing.map(|(name, _)| name.clone()).collect();
+        drop(records);
+        let all: Vec<String> = [name.to_owned()].into_iter().chain(needed).chain(needing).collect();
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(taken) = all.iter().find(|name| busy.contains(*name)) {
+            return Err(Error::internal(format!(
+                "a related model '{taken}' to a load/unload request is currently loading or \
+                 unloading"
+            )));
+        }
+        busy.extend(all.iter().cloned());
+        Ok(Claim { busy: &self.busy, names: all })
+    }
+
+    /// What there is to do for a model, as far as its folder tells.
+    fn job(&self, name: &str, found: &Found, with: Override) -> Job {
+        let mut record = Record { overridden: with.config.is_some(), ..Record::default() };
+        let prepared = self.folder(name, found, &with.files, &mut record).and_then(|folder| {
+            record.fingerprint = self.fingerprint(name, &folder.path);
+            self.repositories.prepare(&folder, with.config.as_deref())
+        });
+        if let Ok(prepared) = &prepared {
+            record.needs = members(&prepared.config);
+        }
+        Job { prepared, record }
+    }
+
+    fn folder(
+        &self,
+        name: &str,
+        found: &Found,
+        files: &[(String, Vec<u8>)],
+        record: &mut Record,
+    ) -> Result<ModelFolder> {
+        if !files.is_empty() {
+            let kept = write_files(files)?;
+            let folder = ModelFolder { name: name.to_owned(), path: kept.path().to_owned() };
+            record._files = Some(kept);
+            return Ok(folder);
+        }
+        match found.get(name).map(Vec::as_slice) {
+            Some([folder]) => Ok(folder.clone()),
+            Some(folders) => {
+                let paths: Vec<_> = folders.iter().map(|f| f.path.display().to_string()).collect();
+                Err(Error::invalid_arg(format!(
+                    "model '{name}' is in several repositories: {}",
+                    paths.join(", ")
+                )))
+            }
+            None => Err(Error::invalid_arg(format!("there is no model '{name}'"))),
+        }
+    }
+
+    fn fingerprint(&self, name: &str, folder: &Path) -> Fingerprint {
+        let taken = match self.mode {
+            ControlMode::None => return Fingerprint::default(),
+            ControlMode::Explicit => Fingerprint::of_times(folder),
+            ControlMode::Poll => {
+                let before = self.lock().get(name).map(|record| record.fingerprint.clone());
+                Fingerprint::of_contents(folder, &before.unwrap_or_default())
+            }
+        };
+        taken.unwrap_or_default()
+    }
+
+    /// Whether the model serves what it would serve after loading it again.
+    fn is_loaded_like(&self, name: &str, wanted: &Record) -> bool {
+        let serves = |model: &Arc<ModelState>| model.is_ready() && model.ready().next().is_some();
+        self.server.catalog().models.get(name).is_some_and(serves)
+            && self.lock().get(name).is_some_and(|record| {
+                let as_on_disk = !record.overridden && !wanted.overridden;
+                as_on_disk && record.fingerprint == wanted.fingerprint
+            })
+    }
+
+    /// Whether a model is new or its folder differs, and nobody is writing to it.
+    fn has_changed(&self, name: &str, found: &Found) -> bool {
+        let Some([folder]) = found.get(name).map(Vec::as_slice) else { return false };
+        let known = self.lock().get(name).map(|record| record.fingerprint.clone());
+        let now = self.fingerprint(name, &folder.path);
+        if known.as_ref() == Some(&now) {
+            return false;
+        }
+        std::thread::sleep(SETTLE);
+        now == self.fingerprint(name, &folder.path)
+    }
+
+    /// Loads models and those that they need, members before ensembles, the rest in parallel.
+    fn run(&self, mut jobs: BTreeMap<String, Job>, found: &Found) {
+        self.add_needed(&mut jobs, found);
+        for name in jobs.keys() {
+            // Known from here on: a server that is starting is not ready before all were tried.
+            self.server.publish(name, |_| {});
+        }
+        let needs: Needs =
+            jobs.iter().map(|(name, job)| (name.clone(), job.record.needs.clone())).collect();
+        let (waves, rest) = waves(&needs);
+        for wave in waves {
+            let jobs = wave.iter().filter_map(|name| Some((name, &jobs.get(name)?.prepared)));
+            self.load_together(jobs.collect());
+        }
+        for name in rest {
+            let through = circle(&needs, &name).unwrap_or("an ensemble that does");
+            self.failed(
+                &name,
+                Error::invalid_arg(format!(
+                    "circular dependency between ensembles: {name} -> ... -> {through} -> {name}"
+                )),
+            );
+        }
+        self.lock().extend(jobs.into_iter().map(|(name, job)| (name, job.record)));
+    }
+
+    /// Adds jobs for the models that ensembles need and that do not serve yet.
+    fn add_needed(&self, jobs: &mut BTreeMap<String, Job>, found: &Found) {
+        loop {
+            let catalog = self.server.catalog();
+            let serves = |name: &String| {
+                catalog.models.get(name).is_some_and(|model| model.ready().next().is_some())
+            };
+            let missing: BTreeSet<String> = jobs
+                .values()
+                .flat_map(|job| job.record.needs.clone())
+                .filter(|name| {
+                    !jobs.contains_key(name) && found.contains_key(name) && !serves(name)
+                })
+                .collect();
+            if missing.is_empty() {
+                return;
+            }
+            for name in missing {
+                let job = self.job(&name, found, Override::default());
+                jobs.insert(name, job);
+            }
+        }
+    }
+
+    fn load_together(&self, jobs: Vec<(&String, &Result<Prepared>)>) {
+        let threads = self.repositories.load_threads.clamp(1, jobs.len().max(1));
+        let waiting = Mutex::new(jobs.into_iter());
         let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
         std::thread::scope(|scope| {
-            for _ in 0..self.load_threads.max(1) {
+            for _ in 0..threads {
                 scope.spawn(|| {
-                    while let Some((name, folders)) = next() {
-                        self.load_model(server, &name, &folders);
+                    while let Some((name, prepared)) = next() {
+                        let loaded = prepared.as_ref().map_err(Error::clone);
+                        if let Err(error) =
+                            loaded.and_then(|prepared| self.load_one(name, prepared))
+                        {
+                            self.failed(name, error);
+                        }
                     }
                 });
             }
         });
-        server.finish_start();
-        Ok(())
     }
 
-    fn load_model(&self, server: &Server, name: &str, folders: &[ModelFolder]) {
-        if let Err(error) = self.try_load_model(server, name, folders) {
-            tracing::error!("failed to load '{name}': {error}");
-            server.publish(name, |model| model.reason = Some(error.clone()));
+    /// Loads the versions of a model beside those that serve, and publishes them.
+    fn load_one(&self, name: &str, prepared: &Prepared) -> Result<()> {
+        let versions = chosen_versions(&prepared.folder, &prepared.config)?;
+        let serves = |model: &ModelState| model.ready().next().is_some();
+        let reload = self.server.catalog().models.get(name).is_some_and(|model| serves(model));
+        if !reload {
+            self.server.publish(name, |model| {
+                let loading = |&version: &i64| (version, VersionState::Loading);
+                model.versions = versions.iter().map(loading).collect();
+            });
         }
-    }
-
-    fn try_load_model(&self, server: &Server, name: &str, folders: &[ModelFolder]) -> Result<()> {
-        let folder = match folders {
-            [folder] => folder,
-            _ => {
-                let paths: Vec<_> = folders.iter().map(|f| f.path.display().to_string()).collect();
-                return Err(Error::invalid_arg(format!(
-                    "model '{name}' is in several repositories: {}",
-                    paths.join(", ")
-                )));
-            }
-        };
-        let mut config = read_config(folder)?;
-        if config.backend_name().is_empty() && !config.is_ensemble() {
-            config.backend = self.backend_by_files(folder, &config)?.unwrap_or_default().to_owned();
-        }
-        let backend = self.backend(name, &config)?;
-        let versions = chosen_versions(folder, &config)?;
-        server.publish(name, |model: &mut ModelState| {
-            model.versions =
-                versions.iter().map(|&version| (version, VersionState::Loading)).collect();
-        });
+        let catalog = self.server.catalog();
+        let mut states = BTreeMap::new();
         for version in versions {
-            let state = match self.load_version(folder, version, &config, backend) {
+            let loaded = self.repositories.load_version(prepared, version, &catalog);
+            match loaded {
                 Ok(loaded) => {
                     tracing::info!("successfully loaded '{name}' version {version}");
-                    VersionState::Ready(loaded)
+                    states.insert(version, VersionState::Ready(loaded));
                 }
+                Err(error) if reload || prepared.config.is_ensemble() => return Err(error),
                 Err(error) => {
                     tracing::error!("failed to load '{name}' version {version}: {error}");
-                    VersionState::Unavailable(error)
+                    states.insert(version, VersionState::Unavailable(error));
                 }
-            };
-            server.publish_version(name, version, &state);
+            }
         }
+        self.server.publish(name, |model| {
+            let before = std::mem::replace(&mut model.versions, states.clone());
+            for (version, state) in before {
+                if let VersionState::Ready(old) = state {
+                    let left = VersionState::Unloaded(Arc::downgrade(&old));
+                    model.versions.entry(version).or_insert(left);
+                }
+            }
+            model.reason = None;
+        });
         Ok(())
     }
 
-    /// The backend of a model whose configuration names none: the one whose file lies in a version
-    /// folder, else the one in the folder's name (`<model>.<backend>`).
-    fn backend_by_files(
-        &self,
-        folder: &ModelFolder,
-        config: &ModelConfig,
-    ) -> Result<Option<&'static str>> {
-        let versions = version_policy(config).choose(&folder.versions()?);
-        let has = |file: &str| {
-            versions.iter().any(|version| folder.path.join(version.to_string()).join(file).exists())
-        };
-        let mut backends = self.backends.iter();
-        let by_file = backends.find(|backend| backend.default_filename().is_some_and(has));
-        let by_name = || {
-            let (_, extension) = folder.name.rsplit_once('.')?;
-            self.backends.iter().find(|backend| backend.name() == extension)
-        };
-        Ok(by_file.or_else(by_name).map(|backend| backend.name()))
+    /// What serves goes on serving; the index says why the rest does not.
+    fn failed(&self, name: &str, error: Error) {
+        tracing::error!("failed to load '{name}': {error}");
+        self.server.publish(name, |model| {
+            model.versions.retain(|_, state| !matches!(state, VersionState::Loading));
+            model.reason = Some(error.clone());
+        });
     }
 
-    fn backend(&self, model: &str, config: &ModelConfig) -> Result<&dyn Backend> {
-        let name = config.backend_name();
-        if name.is_empty() {
-            return Err(Error::invalid_arg(format!(
-                "unexpected platform type '{}' for {model}: must specify 'platform' or 'backend'",
-                config.platform
-            )));
+    /// Ensembles follow their members: those that need `name` are loaded anew, or taken out.
+    fn follow(&self, name: &str, found: &Found) {
+        for ensemble in self.ensembles_of(name) {
+            let serves = self.server.model(name, None).is_ok();
+            if serves {
+                let asked = self.lock().get(&ensemble).is_some_and(|record| record.asked);
+                let mut job = self.job(&ensemble, found, Override::default());
+                job.record.asked = asked;
+                self.run(BTreeMap::from([(ensemble.clone(), job)]), found);
+            } else {
+                self.take_out(&ensemble);
+            }
+            self.follow(&ensemble, found);
         }
-        let found = self.backends.iter().find(|backend| backend.name() == name);
-        found.map(Box::as_ref).ok_or_else(|| {
-            Error::invalid_arg(format!(
-                "unable to find backend library for backend '{name}', try specifying runtime on \
-                 the model configuration."
-            ))
-        })
     }
 
-    fn load_version(
-        &self,
-        folder: &ModelFolder,
-        version: i64,
-        config: &ModelConfig,
-        backend: &dyn Backend,
-    ) -> Result<Arc<ModelVersion>> {
-        let name = &folder.name;
-        let mut source = ModelSource {
-            name: name.clone(),
-            version,
-            model_dir: folder.path.clone(),
-            version_dir: folder.path.join(version.to_string()),
-            config: Arc::new(config.clone()),
-            settings: self.settings_for(backend.name()),
-        };
-        let mut config = config.clone();
-        backend.complete_config(&source, &mut config)?;
-        model_config::fill_defaults(&mut config, name, backend.default_filename());
-        model_config::validate(&config)?;
-        refuse_unsupported(&config)?;
-        source.config = Arc::new(config);
-        let model: Arc<dyn Model> = Arc::from(backend.load(&source, &self.host)?);
-        let runners = start_instances(&model, &source.config)?;
-        let recorder = Arc::new(Recorder::default());
-        let batching = batching(&source.config);
-        let pool = Pool::new(runners, batching, recorder.clone(), self.host.reactor.clone());
-        Ok(Arc::new(ModelVersion {
-            name: name.clone(),
-            version,
-            signature: Signature::new(&source.config)?,
-            reshapes: Reshapes::new(&source.config),
-            config: source.config,
-            recorder,
-            pool,
-        }))
+    fn ensembles_of(&self, name: &str) -> Vec<String> {
+        let records = self.lock();
+        let needing = records.iter().filter(|(_, record)| record.needs.iter().any(|n| n == name));
+        needing.map(|(name, _)| name.clone()).collect()
     }
 
-    fn settings_for(&self, backend: &str) -> Vec<(String, String)> {
-        self.backend_settings
-            .iter()
-            .filter(|(name, ..)| name.is_empty() || name == backend)
-            .map(|(_, key, value)| (key.clone(), value.clone()))
-            .collect()
+    fn remove(&self, name: &str, dependents: bool) {
+        let record = self.lock().remove(name);
+        self.take_out(name);
+        for ensemble in self.ensembles_of(name) {
+            self.take_out(&ensemble);
+            self.follow(&ensemble, &Found::new());
+        }
+        for needed in record.map(|record| record.needs).unwrap_or_default() {
+            let unasked = self.lock().get(&needed).is_some_and(|record| !record.asked);
+            if dependents && unasked && self.ensembles_of(&needed).is_empty() {
+                self.remove(&needed, true);
+            }
+        }
+    }
+
+    fn take_out(&self, name: &str) {
+        if !self.server.catalog().models.contains_key(name) {
+            return;
+        }
+        tracing::info!("unloading '{name}'");
+        self.server.publish(name, |model| {
+            model.reason = None;
+            for state in model.versions.values_mut() {
+                if let VersionState::Ready(ready) = state {
+                    *state = VersionState::Unloaded(Arc::downgrade(ready));
+                }
+            }
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Record>> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn read_config(folder: &ModelFolder) -> Result<ModelConfig> {
-    let mut config = match folder.config_text()? {
-        Some((path, text)) => model_config::parse(&text, &path)?,
-        None => ModelConfig::default(),
+/// What the repositories hold, by name.
+type Found = BTreeMap<String, Vec<ModelFolder>>;
+
+/// Models that one caller is changing.
+struct Claim<'a> {
+    busy: &'a Mutex<BTreeSet<String>>,
+    names: Vec<String>,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        for name in &self.names {
+            busy.remove(name);
+        }
+    }
+}
+
+/// A name is a folder's name, and no way out of the repository.
+fn check_name(name: &str) -> Result<()> {
+    if name.is_empty() {
+        let message = "Model name cannot be empty. Please enter a valid name to deploy.";
+        return Err(Error::invalid_arg(message));
+    }
+    if name == "." || name.contains("..") || name.contains(['/', '\\']) {
+        return Err(Error::invalid_arg(format!(
+            "invalid model name '{name}', model name must not contain path traversal characters"
+        )));
+    }
+    Ok(())
+}
+
+/// Writes a client's files to a folder that goes when the model does.
+fn write_files(files: &[(String, Vec<u8>)]) -> Result<TempDir> {
+    let failed = |error: std::io::Error| {
+        Error::internal(format!("failed to keep the files of the model: {error}"))
     };
-    if config.name.is_empty() {
-        config.name.clone_from(&folder.name);
-    } else if config.name != folder.name {
-        return Err(Error::invalid_arg(format!(
-            "unexpected directory name '{}' for model '{}', directory name must equal model name",
-            folder.name, config.name
-        )));
-    }
-    Ok(config)
-}
-
-fn chosen_versions(folder: &ModelFolder, config: &ModelConfig) -> Result<Vec<i64>> {
-    let versions = version_policy(config).choose(&folder.versions()?);
-    if versions.is_empty() {
-        return Err(Error::invalid_arg(format!(
-            "at least one version must be available under the version policy of model '{}'",
-            folder.name
-        )));
-    }
-    Ok(versions)
-}
-
-fn version_policy(config: &ModelConfig) -> VersionPolicy {
-    use model_config::proto::model_version_policy::PolicyChoice;
-    match config.version_policy.as_ref().and_then(|policy| policy.policy_choice.as_ref()) {
-        Some(PolicyChoice::All(_)) => VersionPolicy::All,
-        Some(PolicyChoice::Specific(specific)) => {
-            VersionPolicy::Specific(specific.versions.clone())
+    let folder = TempDir::with_prefix("nereid-model-").map_err(failed)?;
+    for (name, contents) in files {
+        let relative = Path::new(name);
+        let inside = relative.components().all(|c| matches!(c, std::path::Component::Normal(_)));
+        if !inside || name.is_empty() {
+            return Err(Error::invalid_arg(format!("invalid file name '{name}'")));
         }
-        Some(PolicyChoice::Latest(latest)) => VersionPolicy::Latest(latest.num_versions as usize),
-        None => VersionPolicy::Latest(1),
+        let path = folder.path().join(relative);
+        std::fs::create_dir_all(path.parent().unwrap_or(folder.path())).map_err(failed)?;
+        std::fs::write(path, contents).map_err(failed)?;
     }
-}
-
-/// What a configuration may ask for and this version cannot do is refused, not ignored.
-fn refuse_unsupported(config: &ModelConfig) -> Result<()> {
-    let refused = [
-        (config.sequence_batching().is_some(), "sequence_batching"),
-        (config.ensemble_scheduling().is_some(), "ensemble_scheduling"),
-        (config.response_cache.as_ref().is_some_and(|cache| cache.enable), "response_cache"),
-        (!config.model_warmup.is_empty(), "model_warmup"),
-        (!config.batch_input.is_empty(), "batch_input"),
-        (!config.batch_output.is_empty(), "batch_output"),
-        (
-            config.dynamic_batching().is_some_and(|dynamic| {
-                dynamic.priority_levels > 0 || dynamic.default_queue_policy.is_some()
-            }),
-            "dynamic_batching with priority levels or queue policies",
-        ),
-    ];
-    match refused.iter().find(|(asked, _)| *asked) {
-        Some((_, what)) => {
-            Err(Error::unsupported(format!("model '{}': {what} is not supported yet", config.name)))
-        }
-        None => Ok(()),
-    }
-}
-
-fn batching(config: &ModelConfig) -> Batching {
-    let dynamic = config.dynamic_batching().map(|dynamic| {
-        let mut preferred_batch_sizes: Vec<usize> =
-            dynamic.preferred_batch_size.iter().map(|&size| size.max(0) as usize).collect();
-        preferred_batch_sizes.sort_unstable();
-        let max_queue_delay = Duration::from_micros(dynamic.max_queue_delay_microseconds);
-        Dynamic { preferred_batch_sizes, max_queue_delay }
-    });
-    let max_batch_size = config.max_batch_size.max(0) as usize;
-    // A model that takes no batch dimension has nothing to join requests along.
-    Batching { max_batch_size, dynamic: dynamic.filter(|_| max_batch_size > 0) }
-}
-
-/// Starts every instance of every group, in parallel: a Python worker takes its time to import.
-fn start_instances(model: &Arc<dyn Model>, config: &ModelConfig) -> Result<Vec<Runner>> {
-    let mut placements = Vec::new();
-    for group in config.instance_group.iter().filter(|group| !group.passive) {
-        for number in 0..group.count.max(0) {
-            let name = format!("{}_{number}", group.name);
-            placements.push(Placement { name, index: placements.len(), device_id: 0 });
-        }
-    }
-    std::thread::scope(|scope| {
-        let starting: Vec<_> = placements
-            .iter()
-            .map(|placement| scope.spawn(|| Runner::start(model, placement)))
-            .collect();
-        starting
-            .into_iter()
-            .map(|thread| {
-                thread.join().unwrap_or_else(|_| Err(Error::internal("loading panicked")))
-            })
-            .collect()
-    })
+    Ok(folder)
 }

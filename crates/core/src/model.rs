@@ -7,6 +7,7 @@ use nereid_inference::Request;
 use nereid_model_config::ModelConfig;
 
 use crate::admit::Signature;
+use crate::ensemble::Ensemble;
 use crate::pool::Pool;
 use crate::reshape::Reshapes;
 use crate::statistics::{Observer, Recorder};
@@ -18,7 +19,15 @@ pub struct ModelVersion {
     pub(crate) signature: Signature,
     pub(crate) reshapes: Reshapes,
     pub(crate) recorder: Arc<Recorder>,
-    pub(crate) pool: Arc<Pool>,
+    pub(crate) scheduler: Scheduler,
+}
+
+/// Where admitted requests go.
+pub(crate) enum Scheduler {
+    /// To instances of the model's own.
+    Pool(Arc<Pool>),
+    /// To other models.
+    Ensemble(Arc<Ensemble>),
 }
 
 impl ModelVersion {
@@ -35,6 +44,9 @@ impl ModelVersion {
         request.responder.times.queued = Some(Instant::now());
         let batch_size = request.batch_size;
         request.responder.wrap(|inner| Observer::new(inner, self, batch_size));
-        self.pool.submit(request);
+        match &self.scheduler {
+            Scheduler::Pool(pool) => pool.submit(request),
+            Scheduler::Ensemble(ensemble) => ensemble.submit(request),
+        }
     }
 }

@@ -1,6 +1,5 @@
 //! What the protocols talk to.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,7 +7,7 @@ use arc_swap::ArcSwap;
 use nereid_backend::Service;
 use nereid_inference::{Error, Request, Result};
 
-use crate::catalog::{Catalog, ModelState, VersionState};
+use crate::catalog::{Catalog, ModelState};
 use crate::model::ModelVersion;
 use crate::statistics::ModelStatistics;
 
@@ -144,16 +143,6 @@ impl Server {
             catalog.models.insert(name.to_owned(), Arc::new(model));
             catalog
         });
-    }
-
-    pub(crate) fn publish_version(&self, name: &str, version: i64, state: &VersionState) {
-        self.publish(name, |model| {
-            model.versions.insert(version, state.clone());
-        });
-    }
-
-    pub(crate) fn publish_all(&self, models: BTreeMap<String, Arc<ModelState>>) {
-        self.catalog.store(Arc::new(Catalog { models }));
     }
 }
 

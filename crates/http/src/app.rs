@@ -8,18 +8,20 @@ use hyper::http::request::Parts;
 use hyper::{Request, StatusCode};
 use nereid_arena::Arena;
 use nereid_backend::Pulse;
-use nereid_core::{Duration, ModelStatistics, Server};
+use nereid_core::{Duration, Lifecycle, ModelStatistics, Server};
 use nereid_inference::Error;
 use nereid_protocol::{StatisticsRow, model_metadata, server_metadata, statistics};
 
 use crate::body::discard;
 use crate::infer::infer;
 use crate::reply::{Reply, TEXT, json_error, json_reply, reply, status_reply, text_error};
+use crate::repository::repository;
 use crate::routes::{ModelAction, Route, route};
 
 #[derive(Clone)]
 pub struct App {
     pub server: Arc<Server>,
+    pub lifecycle: Arc<Lifecycle>,
     /// Large bodies are received here, where workers can see them too.
     pub arena: Arena,
     pub pulse: Pulse,
@@ -70,6 +72,7 @@ impl App {
                 }
                 Err(error) => json_error(&error),
             },
+            Route::Repository(action) => repository(self, action, body).await,
             other => self.server_route(&other),
         }
     }
@@ -87,7 +90,9 @@ impl App {
             Route::Unsupported { what, .. } => {
                 json_error(&Error::unsupported(format!("{what} is not supported yet")))
             }
-            Route::Model { .. } => status_reply(StatusCode::NOT_FOUND, TEXT, "Not Found"),
+            Route::Model { .. } | Route::Repository(_) => {
+                status_reply(StatusCode::NOT_FOUND, TEXT, "Not Found")
+            }
         }
     }
 

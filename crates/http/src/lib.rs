@@ -8,6 +8,7 @@ mod connections;
 mod header_length;
 mod infer;
 mod reply;
+mod repository;
 mod routes;
 
 pub use app::{App, Limits};

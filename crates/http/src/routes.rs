@@ -15,6 +15,7 @@ pub(crate) enum Route<'a> {
         version: Option<&'a str>,
         action: ModelAction,
     },
+    Repository(RepositoryAction<'a>),
     /// Known to Triton, not built yet.
     Unsupported {
         what: &'static str,
@@ -31,6 +32,15 @@ pub(crate) enum ModelAction {
     Infer,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum RepositoryAction<'a> {
+    Index,
+    Load(&'a str),
+    Unload(&'a str),
+    /// Loading and unloading in a repository that is named in the path, which Triton refuses.
+    Named,
+}
+
 const GET: &[Method] = &[Method::GET];
 const POST: &[Method] = &[Method::POST];
 const BOTH: &[Method] = &[Method::GET, Method::POST];
@@ -38,7 +48,7 @@ const BOTH: &[Method] = &[Method::GET, Method::POST];
 impl Route<'_> {
     pub(crate) fn allows(&self, method: &Method) -> bool {
         let methods = match self {
-            Route::Model { action: ModelAction::Infer, .. } => POST,
+            Route::Model { action: ModelAction::Infer, .. } | Route::Repository(_) => POST,
             Route::Unsupported { methods, .. } => methods,
             _ => GET,
         };
@@ -103,19 +113,19 @@ fn model<'a>(name: &'a str, rest: &[&'a str]) -> Option<Route<'a>> {
     Some(Route::Model { name, version, action })
 }
 
-/// The name of a repository may stand in front; it is never used.
-fn repository(rest: &[&str]) -> Option<Route<'static>> {
-    match rest {
-        ["index"] => unsupported("the repository index", POST),
-        [name, "index"] if !name.is_empty() => unsupported("the repository index", POST),
-        ["models", model, "load" | "unload"] if !model.is_empty() => {
-            unsupported("model control", POST)
-        }
+/// The name of a repository may stand in front.
+fn repository<'a>(rest: &[&'a str]) -> Option<Route<'a>> {
+    let action = match rest {
+        ["index"] => RepositoryAction::Index,
+        [name, "index"] if !name.is_empty() => RepositoryAction::Index,
+        ["models", model, "load"] if !model.is_empty() => RepositoryAction::Load(model),
+        ["models", model, "unload"] if !model.is_empty() => RepositoryAction::Unload(model),
         [name, "models", model, "load" | "unload"] if !name.is_empty() && !model.is_empty() => {
-            unsupported("model control", POST)
+            RepositoryAction::Named
         }
-        _ => None,
-    }
+        _ => return None,
+    };
+    Some(Route::Repository(action))
 }
 
 fn shared_memory(rest: &[&str]) -> Option<Route<'static>> {
@@ -155,6 +165,21 @@ mod tests {
     }
 
     #[test]
+    fn repositories() {
+        for (path, action) in [
+            ("/v2/repository/index", RepositoryAction::Index),
+            ("/v2/repository/r/index", RepositoryAction::Index),
+            ("/v2/repository/models/m/load", RepositoryAction::Load("m")),
+            ("/v2/repository/models/m/unload", RepositoryAction::Unload("m")),
+            ("/v2/repository/r/models/m/unload", RepositoryAction::Named),
+        ] {
+            let route = route(path).unwrap();
+            assert_eq!(route, Route::Repository(action), "{path}");
+            assert!(route.allows(&Method::POST) && !route.allows(&Method::GET), "{path}");
+        }
+    }
+
+    #[test]
     fn what_is_not_built_yet_is_known_with_its_methods() {
         for (path, get, post) in [
             ("/v2/models/m/generate", false, true),
@@ -162,10 +187,6 @@ mod tests {
             ("/v2/models/m/trace/setting", true, true),
             ("/v2/trace/setting", true, true),
             ("/v2/logging", true, true),
-            ("/v2/repository/index", false, true),
-            ("/v2/repository/r/index", false, true),
-            ("/v2/repository/models/m/load", false, true),
-            ("/v2/repository/r/models/m/unload", false, true),
             ("/v2/systemsharedmemory/status", true, false),
             ("/v2/systemsharedmemory/region/r/status", true, false),
             ("/v2/cudasharedmemory/region/r/register", false, true),

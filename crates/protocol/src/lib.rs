@@ -7,6 +7,7 @@ mod infer_response;
 mod json;
 mod metadata;
 mod raw_request;
+mod repository;
 mod statistics;
 mod status;
 
@@ -14,5 +15,9 @@ pub use infer_request::{InferRequest, OutputFormat, parse_infer_request};
 pub use infer_response::{InferResponse, write_infer_response};
 pub use metadata::{model_metadata, server_metadata};
 pub use raw_request::raw_infer_request;
+pub use repository::{
+    IndexRow, LoadParameters, parse_index_request, parse_load_request, parse_unload_request,
+    repository_index,
+};
 pub use statistics::{StatisticsRow, TimeRow, statistics};
 pub use status::{error_body, http_status};

@@ -15,17 +15,17 @@ pub struct ModelFolder {
 }
 
 impl ModelFolder {
-    /// Text of `config.pbtxt`, with its path; `None` where there is no such file.
-    pub fn config_text(&self) -> Result<Option<(PathBuf, String)>> {
-        let path = self.path.join("config.pbtxt");
-        match fs::read(&path) {
-            Ok(bytes) => match String::from_utf8(bytes) {
-                Ok(text) => Ok(Some((path, text))),
-                Err(_) => Err(Error::invalid_arg(format!("{}: not UTF-8 text", path.display()))),
-            },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(unreadable(&path, &error)),
+    /// Text of `configs/<name>.pbtxt`, if there is one, else of `config.pbtxt`, with its path;
+    /// `None` where there is no such file.
+    pub fn config_text(&self, name: Option<&str>) -> Result<Option<(PathBuf, String)>> {
+        let named = name.map(|name| self.path.join("configs").join(format!("{name}.pbtxt")));
+        let usual = self.path.join("config.pbtxt");
+        for path in named.into_iter().chain([usual]) {
+            if let Some(text) = read_text(&path)? {
+                return Ok(Some((path, text)));
+            }
         }
+        Ok(None)
     }
 
     /// Version numbers on disk, ascending. As in Triton, a folder counts if its name is an integer
@@ -35,6 +35,17 @@ impl ModelFolder {
             subfolders(&self.path)?.iter().filter_map(|name| version_number(name)).collect();
         versions.sort_unstable();
         Ok(versions)
+    }
+}
+
+fn read_text(path: &Path) -> Result<Option<String>> {
+    match fs::read(path) {
+        Ok(bytes) => match String::from_utf8(bytes) {
+            Ok(text) => Ok(Some(text)),
+            Err(_) => Err(Error::invalid_arg(format!("{}: not UTF-8 text", path.display()))),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(unreadable(path, &error)),
     }
 }
 
@@ -96,7 +107,14 @@ mod tests {
         assert_eq!(models.keys().collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(models["a"].len(), 2);
         assert_eq!(models["a"][0].versions().unwrap(), [1, 12]);
-        assert!(models["b"][0].config_text().unwrap().is_none());
+        let folder = &models["b"][0];
+        assert!(folder.config_text(None).unwrap().is_none());
+        fs::write(folder.path.join("config.pbtxt"), "usual").unwrap();
+        fs::create_dir(folder.path.join("configs")).unwrap();
+        fs::write(folder.path.join("configs/big.pbtxt"), "named").unwrap();
+        let text = |name| folder.config_text(name).unwrap().unwrap().1;
+        assert_eq!((text(None), text(Some("big"))), ("usual".into(), "named".into()));
+        assert_eq!(text(Some("small")), "usual");
     }
 
     #[test]

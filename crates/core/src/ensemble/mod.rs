@@ -1,0 +1,53 @@
+//! Ensembles: graphs of models whose tensors pass from step to step by reference.
+//!
+//! An ensemble is a scheduler, not a backend: it makes requests of other models, which find their
+//! way through the server like all requests. What each of them still waits for is decided by
+//! [`Graph`], which is pure; [`Run`] sends the requests and brings the answers together.
+
+mod graph;
+mod run;
+mod validate;
+
+use std::sync::Arc;
+
+use nereid_backend::Service;
+use nereid_inference::Request;
+use nereid_model_config::ModelConfig;
+
+use crate::statistics::Recorder;
+use graph::Graph;
+use run::Run;
+
+pub(crate) use validate::validate;
+
+pub(crate) struct Ensemble {
+    name: String,
+    graph: Graph,
+    service: Arc<dyn Service>,
+    recorder: Arc<Recorder>,
+}
+
+impl Ensemble {
+    pub(crate) fn new(
+        config: &ModelConfig,
+        service: Arc<dyn Service>,
+        recorder: Arc<Recorder>,
+    ) -> Arc<Self> {
+        Arc::new(Self { name: config.name.clone(), graph: Graph::new(config), service, recorder })
+    }
+
+    pub(crate) fn submit(self: &Arc<Self>, request: Request) {
+        Run::start(self, request);
+    }
+}
+
+/// The models that an ensemble is made of, each once; empty for other models.
+pub(crate) fn members(config: &ModelConfig) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for step in config.ensemble_scheduling().iter().flat_map(|ensemble| &ensemble.step) {
+        if !names.contains(&step.model_name) {
+            names.push(step.model_name.clone());
+        }
+    }
+    names
+}

@@ -1,0 +1,157 @@
+//! Holds an ensemble against the models that it is made of, in Triton's words.
+
+use nereid_inference::{Error, Result, display_shape};
+use nereid_model_config::{ModelConfig, datatype, model_ensembling::Step};
+
+use crate::catalog::{Catalog, VersionState};
+use crate::model::ModelVersion;
+
+/// Refuses an ensemble whose models are not there, or whose tensors do not fit together.
+pub(crate) fn validate(config: &ModelConfig, catalog: &Catalog) -> Result<()> {
+    let Some(ensemble) = config.ensemble_scheduling() else { return Ok(()) };
+    let mut known: Vec<Known> = Vec::new();
+    for input in &config.input {
+        let dims = full(config, &input.dims);
+        note(config, &mut known, Known::new(&input.name, &config.name, input.data_type, dims))?;
+    }
+    for step in &ensemble.step {
+        let member = member(config, step, catalog)?;
+        check_step(config, step, &member.config, &mut known)?;
+    }
+    for output in &config.output {
+        let dims = full(config, &output.dims);
+        note(config, &mut known, Known::new(&output.name, &config.name, output.data_type, dims))?;
+    }
+    Ok(())
+}
+
+/// The version that a step would run on now.
+fn member<'a>(config: &ModelConfig, step: &Step, catalog: &'a Catalog) -> Result<&'a ModelVersion> {
+    let (ensemble, name) = (&config.name, &step.model_name);
+    let Some(state) = catalog.models.get(name) else {
+        return Err(Error::invalid_arg(format!(
+            "ensemble {ensemble} contains models that are not available or ambiguous: {name}"
+        )));
+    };
+    let depends = format!("ensemble '{ensemble}' depends on '{name}'");
+    if step.model_version > 0 {
+        return match state.versions.get(&step.model_version) {
+            Some(VersionState::Ready(ready)) => Ok(ready),
+            _ => Err(Error::invalid_arg(format!(
+                "{depends} whose required version {} is not loaded.",
+                step.model_version
+            ))),
+        };
+    }
+    state.ready().next_back().map(AsRef::as_ref).ok_or_else(|| {
+        let mut message = format!("{depends} which has no loaded version.");
+        if let Some(reason) = state.failure() {
+            message.push_str(&format!(" Model '{name}' loading failed with error: {reason}"));
+        }
+        Error::invalid_arg(message)
+    })
+}
+
+/// What is known of a tensor of the ensemble, and from which model.
+struct Known<'a> {
+    tensor: &'a str,
+    model: &'a str,
+    data_type: i32,
+    dims: Dims,
+}
+
+struct Dims {
+    /// Without a batch dimension.
+    inner: Vec<i64>,
+    /// With it, where the model batches.
+    full: Vec<i64>,
+}
+
+impl<'a> Known<'a> {
+    fn new(tensor: &'a str, model: &'a str, data_type: i32, dims: Dims) -> Self {
+        Self { tensor, model, data_type, dims }
+    }
+}
+
+fn full(config: &ModelConfig, dims: &[i64]) -> Dims {
+    let batch = config.batches().then_some(-1);
+    Dims { inner: dims.to_vec(), full: batch.into_iter().chain(dims.iter().copied()).collect() }
+}
+
+fn check_step<'a>(
+    config: &'a ModelConfig,
+    step: &'a Step,
+    member: &'a ModelConfig,
+    known: &mut Vec<Known<'a>>,
+) -> Result<()> {
+    let (ensemble, model) = (&config.name, &member.name);
+    if member.decoupled() {
+        return Err(Error::unsupported(format!(
+            "in ensemble {ensemble}, model {model} is decoupled, which is not supported yet"
+        )));
+    }
+    let stray = |tensor: &str, what: &str, name: &str| {
+        Error::invalid_arg(format!(
+            "in ensemble {ensemble}, ensemble tensor {tensor} is mapping to non-existing {what} \
+             {name} in model {model}"
+        ))
+    };
+    for (name, tensor) in &step.input_map {
+        let input = member.find_input(name).ok_or_else(|| stray(tensor, "input", name))?;
+        let dims = full(member, &input.dims);
+        note(config, known, Known::new(tensor, &step.model_name, input.data_type, dims))?;
+    }
+    let unmapped =
+        member.input.iter().find(|i| !i.optional && !step.input_map.contains_key(&i.name));
+    if let Some(input) = unmapped {
+        return Err(Error::invalid_arg(format!(
+            "in ensemble {ensemble}, input {} of model {model} is not mapped to a tensor",
+            input.name
+        )));
+    }
+    for (name, tensor) in &step.output_map {
+        let output = member.find_output(name).ok_or_else(|| stray(tensor, "output", name))?;
+        let dims = full(member, &output.dims);
+        note(config, known, Known::new(tensor, &step.model_name, output.data_type, dims))?;
+    }
+    Ok(())
+}
+
+/// Adds what one model says of a tensor, if it agrees with the others.
+fn note<'a>(config: &ModelConfig, known: &mut Vec<Known<'a>>, new: Known<'a>) -> Result<()> {
+    if let Some(old) = known.iter().find(|old| old.tensor == new.tensor) {
+        let place = format!("in ensemble {}, ensemble tensor {}", config.name, new.tensor);
+        if old.data_type != new.data_type {
+            return Err(Error::invalid_arg(format!(
+                "{place}: inconsistent data type: {} is inferred from model {} while {} is \
+                 inferred from model {}",
+                type_name(old.data_type),
+                old.model,
+                type_name(new.data_type),
+                new.model
+            )));
+        }
+        // A model that batches may feed one that does not, if either reading of its shape fits.
+        if !fits(&old.dims.full, &new.dims.full) && !fits(&old.dims.inner, &new.dims.inner) {
+            return Err(Error::invalid_arg(format!(
+                "{place}: inconsistent shape: {} is inferred from model {} while {} is inferred \
+                 from model {}",
+                display_shape(&old.dims.full),
+                old.model,
+                display_shape(&new.dims.full),
+                new.model
+            )));
+        }
+    }
+    known.push(new);
+    Ok(())
+}
+
+fn type_name(number: i32) -> &'static str {
+    datatype(number).map_or("TYPE_INVALID", nereid_inference::DataType::config_name)
+}
+
+fn fits(one: &[i64], other: &[i64]) -> bool {
+    let same = |(&a, &b): (&i64, &i64)| a == -1 || b == -1 || a == b;
+    one.len() == other.len() && one.iter().zip(other).all(same)
+}

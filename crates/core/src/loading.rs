@@ -1,0 +1,277 @@
+//! From a model's folder to versions that can serve.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nereid_backend::{Backend, Host, Model, ModelSource, Placement};
+use nereid_inference::{Error, Result};
+use nereid_model_config::{self as model_config, ModelConfig};
+use nereid_repository::{ModelFolder, VersionPolicy};
+use nereid_scheduler::{Batching, Dynamic};
+
+use crate::admit::Signature;
+use crate::catalog::Catalog;
+use crate::ensemble::{self, Ensemble};
+use crate::model::{ModelVersion, Scheduler};
+use crate::pool::Pool;
+use crate::reshape::Reshapes;
+use crate::seat::Runner;
+use crate::statistics::Recorder;
+
+/// Where models come from and what runs them.
+pub struct Repositories {
+    pub paths: Vec<PathBuf>,
+    pub backends: Vec<Box<dyn Backend>>,
+    pub host: Host,
+    /// `--backend-config`: backend, key, value. An empty backend means all of them.
+    pub backend_settings: Vec<(String, String, String)>,
+    /// Models loaded at the same time.
+    pub load_threads: usize,
+    /// Whether configurations are completed from the models' files.
+    pub auto_complete: bool,
+    /// `--model-config-name`: a model's `configs/<name>.pbtxt` goes before its `config.pbtxt`.
+    pub config_name: Option<String>,
+}
+
+/// A model as its folder describes it.
+pub(crate) struct Prepared {
+    pub(crate) folder: ModelFolder,
+    pub(crate) config: ModelConfig,
+}
+
+impl Repositories {
+    /// Reads what is needed to know of a model before it is loaded. `config`: JSON that takes the
+    /// place of its configuration file.
+    pub(crate) fn prepare(&self, folder: &ModelFolder, config: Option<&str>) -> Result<Prepared> {
+        let mut config = match config {
+            Some(json) => named(folder, model_config::from_json(json)?)?,
+            None => self.read_config(folder)?,
+        };
+        if self.auto_complete && config.backend_name().is_empty() && !config.is_ensemble() {
+            config.backend = self.backend_by_files(folder, &config)?.unwrap_or_default().to_owned();
+        }
+        Ok(Prepared { folder: folder.clone(), config })
+    }
+
+    fn read_config(&self, folder: &ModelFolder) -> Result<ModelConfig> {
+        match folder.config_text(self.config_name.as_deref())? {
+            Some((path, text)) => named(folder, model_config::parse(&text, &path)?),
+            None => named(folder, ModelConfig::default()),
+        }
+    }
+
+    pub(crate) fn load_version(
+        &self,
+        prepared: &Prepared,
+        version: i64,
+        catalog: &Catalog,
+    ) -> Result<Arc<ModelVersion>> {
+        if prepared.config.is_ensemble() {
+            self.load_ensemble(prepared, version, catalog)
+        } else {
+            self.load_model(prepared, version)
+        }
+    }
+
+    fn load_ensemble(
+        &self,
+        prepared: &Prepared,
+        version: i64,
+        catalog: &Catalog,
+    ) -> Result<Arc<ModelVersion>> {
+        let mut config = prepared.config.clone();
+        model_config::fill_defaults(&mut config, &prepared.folder.name, None);
+        model_config::validate(&config)?;
+        refuse_unsupported(&config)?;
+        ensemble::validate(&config, catalog)?;
+        let recorder = Arc::new(Recorder::default());
+        let ensemble = Ensemble::new(&config, self.host.service.clone(), recorder.clone());
+        finished(version, Arc::new(config), recorder, Scheduler::Ensemble(ensemble))
+    }
+
+    fn load_model(&self, prepared: &Prepared, version: i64) -> Result<Arc<ModelVersion>> {
+        let Prepared { folder, config } = prepared;
+        let backend = self.backend(&folder.name, config)?;
+        let mut source = ModelSource {
+            name: folder.name.clone(),
+            version,
+            model_dir: folder.path.clone(),
+            version_dir: folder.path.join(version.to_string()),
+            config: Arc::new(config.clone()),
+            settings: self.settings_for(backend.name()),
+        };
+        let mut config = config.clone();
+        if self.auto_complete {
+            backend.complete_config(&source, &mut config)?;
+        }
+        model_config::fill_defaults(&mut config, &folder.name, backend.default_filename());
+        model_config::validate(&config)?;
+        refuse_unsupported(&config)?;
+        source.config = Arc::new(config);
+        let model: Arc<dyn Model> = Arc::from(backend.load(&source, &self.host)?);
+        let runners = start_instances(&model, &source.config)?;
+        let recorder = Arc::new(Recorder::default());
+        let batching = batching(&source.config);
+        let pool = Pool::new(runners, batching, recorder.clone(), self.host.reactor.clone());
+        finished(version, source.config, recorder, Scheduler::Pool(pool))
+    }
+
+    /// The backend of a model whose configuration names none: the one whose file lies in a version
+    /// folder, else the one in the folder's name (`<model>.<backend>`).
+    fn backend_by_files(
+        &self,
+        folder: &ModelFolder,
+        config: &ModelConfig,
+    ) -> Result<Option<&'static str>> {
+        let versions = version_policy(config).choose(&folder.versions()?);
+        let has = |file: &str| {
+            versions.iter().any(|version| folder.path.join(version.to_string()).join(file).exists())
+        };
+        let mut backends = self.backends.iter();
+        let by_file = backends.find(|backend| backend.default_filename().is_some_and(has));
+        let by_name = || {
+            let (_, extension) = folder.name.rsplit_once('.')?;
+            self.backends.iter().find(|backend| backend.name() == extension)
+        };
+        Ok(by_file.or_else(by_name).map(|backend| backend.name()))
+    }
+
+    fn backend(&self, model: &str, config: &ModelConfig) -> Result<&dyn Backend> {
+        let name = config.backend_name();
+        if name.is_empty() {
+            return Err(Error::invalid_arg(format!(
+                "unexpected platform type '{}' for {model}: must specify 'platform' or 'backend'",
+                config.platform
+            )));
+        }
+        let found = self.backends.iter().find(|backend| backend.name() == name);
+        found.map(Box::as_ref).ok_or_else(|| {
+            Error::invalid_arg(format!(
+                "unable to find backend library for backend '{name}', try specifying runtime on \
+                 the model configuration."
+            ))
+        })
+    }
+
+    fn settings_for(&self, backend: &str) -> Vec<(String, String)> {
+        self.backend_settings
+            .iter()
+            .filter(|(name, ..)| name.is_empty() || name == backend)
+            .map(|(_, key, value)| (key.clone(), value.clone()))
+            .collect()
+    }
+}
+
+fn finished(
+    version: i64,
+    config: Arc<ModelConfig>,
+    recorder: Arc<Recorder>,
+    scheduler: Scheduler,
+) -> Result<Arc<ModelVersion>> {
+    Ok(Arc::new(ModelVersion {
+        name: config.name.clone(),
+        version,
+        signature: Signature::new(&config)?,
+        reshapes: Reshapes::new(&config),
+        config,
+        recorder,
+        scheduler,
+    }))
+}
+
+/// A configuration that does not name its model gets the folder's name; another one is a mistake.
+fn named(folder: &ModelFolder, mut config: ModelConfig) -> Result<ModelConfig> {
+    if config.name.is_empty() {
+        config.name.clone_from(&folder.name);
+    } else if config.name != folder.name {
+        return Err(Error::invalid_arg(format!(
+            "unexpected directory name '{}' for model '{}', directory name must equal model name",
+            folder.name, config.name
+        )));
+    }
+    Ok(config)
+}
+
+/// The versions that the model's policy chooses, ascending.
+pub(crate) fn chosen_versions(folder: &ModelFolder, config: &ModelConfig) -> Result<Vec<i64>> {
+    let versions = version_policy(config).choose(&folder.versions()?);
+    if versions.is_empty() {
+        return Err(Error::invalid_arg(format!(
+            "at least one version must be available under the version policy of model '{}'",
+            folder.name
+        )));
+    }
+    Ok(versions)
+}
+
+fn version_policy(config: &ModelConfig) -> VersionPolicy {
+    use model_config::proto::model_version_policy::PolicyChoice;
+    match config.version_policy.as_ref().and_then(|policy| policy.policy_choice.as_ref()) {
+        Some(PolicyChoice::All(_)) => VersionPolicy::All,
+        Some(PolicyChoice::Specific(specific)) => {
+            VersionPolicy::Specific(specific.versions.clone())
+        }
+        Some(PolicyChoice::Latest(latest)) => VersionPolicy::Latest(latest.num_versions as usize),
+        None => VersionPolicy::Latest(1),
+    }
+}
+
+/// What a configuration may ask for and this version cannot do is refused, not ignored.
+fn refuse_unsupported(config: &ModelConfig) -> Result<()> {
+    let refused = [
+        (config.sequence_batching().is_some(), "sequence_batching"),
+        (config.response_cache.as_ref().is_some_and(|cache| cache.enable), "response_cache"),
+        (!config.model_warmup.is_empty(), "model_warmup"),
+        (!config.batch_input.is_empty(), "batch_input"),
+        (!config.batch_output.is_empty(), "batch_output"),
+        (
+            config.dynamic_batching().is_some_and(|dynamic| {
+                dynamic.priority_levels > 0 || dynamic.default_queue_policy.is_some()
+            }),
+            "dynamic_batching with priority levels or queue policies",
+        ),
+    ];
+    match refused.iter().find(|(asked, _)| *asked) {
+        Some((_, what)) => {
+            Err(Error::unsupported(format!("model '{}': {what} is not supported yet", config.name)))
+        }
+        None => Ok(()),
+    }
+}
+
+fn batching(config: &ModelConfig) -> Batching {
+    let dynamic = config.dynamic_batching().map(|dynamic| {
+        let mut preferred_batch_sizes: Vec<usize> =
+            dynamic.preferred_batch_size.iter().map(|&size| size.max(0) as usize).collect();
+        preferred_batch_sizes.sort_unstable();
+        let max_queue_delay = Duration::from_micros(dynamic.max_queue_delay_microseconds);
+        Dynamic { preferred_batch_sizes, max_queue_delay }
+    });
+    let max_batch_size = config.max_batch_size.max(0) as usize;
+    // A model that takes no batch dimension has nothing to join requests along.
+    Batching { max_batch_size, dynamic: dynamic.filter(|_| max_batch_size > 0) }
+}
+
+/// Starts every instance of every group, in parallel: a Python worker takes its time to import.
+fn start_instances(model: &Arc<dyn Model>, config: &ModelConfig) -> Result<Vec<Runner>> {
+    let mut placements = Vec::new();
+    for group in config.instance_group.iter().filter(|group| !group.passive) {
+        for number in 0..group.count.max(0) {
+            let name = format!("{}_{number}", group.name);
+            placements.push(Placement { name, index: placements.len(), device_id: 0 });
+        }
+    }
+    std::thread::scope(|scope| {
+        let starting: Vec<_> = placements
+            .iter()
+            .map(|placement| scope.spawn(|| Runner::start(model, placement)))
+            .collect();
+        starting
+            .into_iter()
+            .map(|thread| {
+                thread.join().unwrap_or_else(|_| Err(Error::internal("loading panicked")))
+            })
+            .collect()
+    })
+}

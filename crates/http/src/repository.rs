@@ -1,0 +1,78 @@
+//! `POST /v2/repository/…`: the index, and models loaded and unloaded on request.
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use hyper::body::Incoming;
+use nereid_core::{IndexEntry, Lifecycle, Override};
+use nereid_inference::{Error, Result};
+use nereid_protocol::{
+    IndexRow, parse_index_request, parse_load_request, parse_unload_request, repository_index,
+};
+
+use crate::app::App;
+use crate::body::{NoBody, receive};
+use crate::reply::{JSON, Reply, TEXT, json_error, json_reply, reply, status_reply};
+use crate::routes::RepositoryAction;
+
+pub(crate) async fn repository(
+    app: &App,
+    action: RepositoryAction<'_>,
+    body: &mut Incoming,
+) -> Reply {
+    let body = match receive(body, 0, app.limits.max_body, &app.arena).await {
+        Ok(body) => body,
+        Err(NoBody::TooLarge(error)) => return json_error(&error),
+        Err(NoBody::Lost) => {
+            return status_reply(StatusCode::BAD_REQUEST, TEXT, "incomplete request");
+        }
+    };
+    let done = match action {
+        RepositoryAction::Index => return index(app, &body).await,
+        RepositoryAction::Load(model) => load(app, model.to_owned(), &body).await,
+        RepositoryAction::Unload(model) => unload(app, model.to_owned(), &body).await,
+        RepositoryAction::Named => {
+            Err(Error::unsupported("'repository_name' specification is not supported"))
+        }
+    };
+    match done {
+        Ok(()) => reply(StatusCode::OK, JSON, Bytes::new()),
+        Err(error) => json_error(&error),
+    }
+}
+
+async fn index(app: &App, body: &[u8]) -> Reply {
+    let entries = match parse_index_request(body) {
+        Ok(ready) => aside(app, move |lifecycle| lifecycle.index(ready)).await,
+        Err(error) => Err(error),
+    };
+    match entries {
+        Ok(entries) => json_reply(repository_index(&entries.iter().map(row).collect::<Vec<_>>())),
+        Err(error) => json_error(&error),
+    }
+}
+
+fn row(entry: &IndexEntry) -> IndexRow<'_> {
+    let IndexEntry { name, version, state, reason } = entry;
+    IndexRow { name, version: *version, state, reason }
+}
+
+async fn load(app: &App, model: String, body: &[u8]) -> Result<()> {
+    let parameters = parse_load_request(body)?;
+    let with = Override { config: parameters.config, files: parameters.files };
+    aside(app, move |lifecycle| lifecycle.load(&model, with)).await
+}
+
+async fn unload(app: &App, model: String, body: &[u8]) -> Result<()> {
+    let dependents = parse_unload_request(body)?;
+    aside(app, move |lifecycle| lifecycle.unload(&model, dependents)).await
+}
+
+/// Does what blocks on another thread.
+async fn aside<T: Send + 'static>(
+    app: &App,
+    work: impl FnOnce(&Lifecycle) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let lifecycle = app.lifecycle.clone();
+    let done = tokio::task::spawn_blocking(move || work(&lifecycle)).await;
+    done.unwrap_or_else(|_| Err(Error::internal("model control panicked")))
+}
