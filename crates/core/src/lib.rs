@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod admit;
+mod call;
 mod catalog;
 mod lifecycle;
 mod model;
@@ -12,7 +13,8 @@ mod seat;
 mod server;
 mod statistics;
 
-pub use catalog::{Catalog, ModelState, VersionState};
+pub use call::{Call, OnlyResponse, Outcome};
+pub use catalog::{Catalog, IndexEntry, ModelState, VersionState};
 pub use lifecycle::Repositories;
 pub use model::ModelVersion;
 pub use server::{Server, ServerMetadata};
