@@ -41,6 +41,8 @@ class Server:
                 "--model-repository=%s" % repository,
                 "--http-address=127.0.0.1",
                 "--http-port=0",
+                "--grpc-address=127.0.0.1",
+                "--grpc-port=0",
                 "--exit-timeout-secs=5",
                 "--backend-config=python,python=%s" % sys.executable,
                 *flags,
@@ -53,6 +55,7 @@ class Server:
         self.lines = []
         self._bound = threading.Event()
         self.port = None
+        self.grpc_port = None
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         try:
@@ -69,12 +72,20 @@ class Server:
             found = re.search(r"HTTP service at .*:(\d+)", line)
             if found:
                 self.port = int(found.group(1))
+            found = re.search(r"GRPCInferenceService at .*:(\d+)", line)
+            if found:
+                self.grpc_port = int(found.group(1))
+            if self.port and (self.grpc_port or "--allow-grpc=false" in self.process.args):
                 self._bound.set()
         self._bound.set()
 
     @property
     def url(self):
         return "127.0.0.1:%d" % self.port
+
+    @property
+    def grpc_url(self):
+        return "127.0.0.1:%d" % self.grpc_port
 
     def log(self):
         return "".join(self.lines)
@@ -151,6 +162,8 @@ def exit_code(repository, *flags):
             "--model-repository=%s" % repository,
             "--http-address=127.0.0.1",
             "--http-port=0",
+            "--grpc-address=127.0.0.1",
+            "--grpc-port=0",
             *flags,
         ],
         capture_output=True,
