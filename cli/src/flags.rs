@@ -56,10 +56,10 @@ pub(crate) struct ServeFlags {
     #[arg(long, default_value = "none", value_parser = ["none", "low", "medium", "high"])]
     pub(crate) grpc_infer_response_compression_level: String,
     /// Milliseconds between probes on a gRPC connection on which nothing happens.
-    #[arg(long, default_value_t = 7_200_000)]
+    #[arg(long, default_value_t = 7_200_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) grpc_keepalive_time: u64,
     /// Milliseconds that a gRPC client may take to answer a probe.
-    #[arg(long, default_value_t = 20_000)]
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) grpc_keepalive_timeout: u64,
     /// Poll for up to this many microseconds before sleeping while requests follow each other
     /// closely: a lower latency for more CPU time. 0 turns it off. (Not in Triton.)

@@ -27,7 +27,7 @@ const FINAL: &str = "triton_final_response";
 enum Event {
     Answer {
         place: Option<u64>,
-        answer: Reply,
+        answer: Box<Reply>,
     },
     /// No more requests will be read; this is how the stream ends after the last answer.
     End(Status),
@@ -175,15 +175,9 @@ struct Asked {
 
 impl Asked {
     /// A response of the model, or its error.
-    fn reply(&self, response: Result<Response>, last: bool) -> Reply {
+    fn reply(&self, response: Result<Response>, last: bool) -> Box<Reply> {
         let mut reply = match response.and_then(|response| encode(self.id.clone(), response)) {
-            Ok(response) => Reply {
-                message: ModelStreamInferResponse {
-                    infer_response: Some(response),
-                    ..ModelStreamInferResponse::default()
-                },
-                error: None,
-            },
+            Ok(response) => Reply::good(response),
             Err(error) => Reply::error(error, self.about()),
         };
         if let Some(response) = &mut reply.message.infer_response {
@@ -193,20 +187,16 @@ impl Asked {
     }
 
     /// There was something wrong with the request.
-    fn refusal(&self, error: Error) -> Reply {
+    fn refusal(&self, error: Error) -> Box<Reply> {
         let id = self.id.clone();
         Reply::error(error, ModelInferResponse { id, ..ModelInferResponse::default() })
     }
 
     /// No more responses.
-    fn last(&self) -> Reply {
+    fn last(&self) -> Box<Reply> {
         let mut response = self.about();
         response.parameters.insert(FINAL.to_owned(), to_message(Parameter::Bool(true)));
-        let message = ModelStreamInferResponse {
-            infer_response: Some(response),
-            ..ModelStreamInferResponse::default()
-        };
-        Reply { message, error: None }
+        Reply::good(response)
     }
 
     fn about(&self) -> ModelInferResponse {
@@ -220,10 +210,16 @@ impl Asked {
 }
 
 impl Reply {
-    fn error(error: Error, about: ModelInferResponse) -> Self {
+    fn good(response: ModelInferResponse) -> Box<Self> {
+        let error_message = String::new();
+        let message = ModelStreamInferResponse { error_message, infer_response: Some(response) };
+        Box::new(Self { message, error: None })
+    }
+
+    fn error(error: Error, about: ModelInferResponse) -> Box<Self> {
         let error_message = error.message().to_owned();
         let message = ModelStreamInferResponse { error_message, infer_response: Some(about) };
-        Self { message, error: Some(error) }
+        Box::new(Self { message, error: Some(error) })
     }
 }
 
@@ -231,7 +227,7 @@ impl Reply {
 /// what is still running.
 pub(crate) struct Answers {
     events: mpsc::UnboundedReceiver<Event>,
-    order: Order<Reply>,
+    order: Order<Box<Reply>>,
     end: Option<Status>,
     /// The first error ends the stream with its status instead of being told in a message.
     close_on_error: bool,

@@ -59,7 +59,7 @@ fn the_end_of_a_decoupled_model_is_told_with_the_last_response_or_on_demand() {
         responder.finish();
     };
     let data = (String::new(), Some(false), 1);
-    assert_eq!(told(false, apart), [data.clone()]);
+    assert_eq!(told(false, apart), std::slice::from_ref(&data));
     assert_eq!(told(true, apart), [data, (String::new(), Some(true), 0)]);
     let together = |responder: Responder| queued(responder).answer(one_output());
     assert_eq!(told(true, together), [(String::new(), Some(true), 1)]);
