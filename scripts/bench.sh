@@ -11,7 +11,7 @@ rounds=${1:-5}
 port=${PORT:-8600}
 
 target/release/nereid serve --model-repository tests/bench_models --http-address 127.0.0.1 \
-  --http-port "$port" --log-info=false \
+  --http-port "$port" --allow-grpc=false --log-info=false \
   --backend-config=python,python="${PYTHON:-$PWD/.venv/bin/python}" > /dev/null &
 server=$!
 trap 'kill $server; wait $server || true' EXIT

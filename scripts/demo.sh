@@ -20,6 +20,7 @@ say "building the server (a minute or two the first time)"
 cargo build --release
 say "starting it on examples/quickstart"
 target/release/nereid serve --model-repository examples/quickstart --http-port "${PORT:-8000}" \
+  --grpc-port "${GRPC_PORT:-8001}" \
   --backend-config=python,python="$PWD/.venv-demo/bin/python" &
 server=$!
 [ "${1:-}" = --keep ] || trap 'kill $server; wait $server || true' EXIT

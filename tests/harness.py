@@ -30,21 +30,27 @@ def write_model(repository, name, config, files=None, version=1):
             (version_dir / file).write_text(textwrap.dedent(content))
 
 
+def _command(repository, *flags):
+    """A server on free ports of this machine. Of flags that are given twice the first counts."""
+    local = ("--http-address=127.0.0.1", "--grpc-address=127.0.0.1")
+    chosen = {}
+    for flag in (*flags, *local, "--http-port=0", "--grpc-port=0"):
+        repeatable = flag.startswith("--backend-config")
+        chosen.setdefault(flag if repeatable else flag.split("=")[0], flag)
+    return [str(BINARY), "serve", "--model-repository=%s" % repository, *chosen.values()]
+
+
 class Server:
     """A running server. Ends with the `with` block, and with it every process it started."""
 
     def __init__(self, repository, *flags, wait_ready=True):
         self.process = subprocess.Popen(
-            [
-                str(BINARY),
-                "serve",
-                "--model-repository=%s" % repository,
-                "--http-address=127.0.0.1",
-                "--http-port=0",
+            _command(
+                repository,
+                *flags,
                 "--exit-timeout-secs=5",
                 "--backend-config=python,python=%s" % sys.executable,
-                *flags,
-            ],
+            ),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -53,6 +59,7 @@ class Server:
         self.lines = []
         self._bound = threading.Event()
         self.port = None
+        self.grpc_port = None
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         try:
@@ -69,12 +76,20 @@ class Server:
             found = re.search(r"HTTP service at .*:(\d+)", line)
             if found:
                 self.port = int(found.group(1))
+            found = re.search(r"GRPCInferenceService at .*:(\d+)", line)
+            if found:
+                self.grpc_port = int(found.group(1))
+            if self.port and (self.grpc_port or "--allow-grpc=false" in self.process.args):
                 self._bound.set()
         self._bound.set()
 
     @property
     def url(self):
         return "127.0.0.1:%d" % self.port
+
+    @property
+    def grpc_url(self):
+        return "127.0.0.1:%d" % self.grpc_port
 
     def log(self):
         return "".join(self.lines)
@@ -145,14 +160,7 @@ def _alive(pid):
 def exit_code(repository, *flags):
     """Runs a server that is expected to give up by itself; its exit code and its output."""
     done = subprocess.run(
-        [
-            str(BINARY),
-            "serve",
-            "--model-repository=%s" % repository,
-            "--http-address=127.0.0.1",
-            "--http-port=0",
-            *flags,
-        ],
+        _command(repository, *flags),
         capture_output=True,
         text=True,
         timeout=START_LIMIT,

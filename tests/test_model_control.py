@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+import tritonclient.grpc as grpcclient
 import tritonclient.http as httpclient
 from harness import Server, exit_code, write_model
 from models import IDENTITY_MODEL, config, python_model
@@ -72,6 +73,28 @@ def test_models_are_loaded_and_unloaded(explicit):
     assert client.is_server_ready()
     client.load_model("a")
     assert ask(client, "a") == 1
+
+
+def test_the_same_over_grpc(explicit):
+    server, _, repository = explicit
+    with grpcclient.InferenceServerClient(server.grpc_url) as client:
+        client.load_model("b")
+        states = {m.name: m.state for m in client.get_model_repository_index().models}
+        assert states == {"a": "READY", "b": "READY"}
+        client.unload_model("b", unload_dependents=True)
+        assert server.get("/v2/models/b/ready")[0] != 200
+        narrow = {
+            "backend": "python",
+            "max_batch_size": 3,
+            "input": [{"name": "IN", "data_type": "TYPE_FP32", "dims": [2]}],
+            "output": [{"name": "OUT", "data_type": "TYPE_FP32", "dims": [2]}],
+        }
+        model = "\n".join(line[4:] for line in IDENTITY_MODEL.splitlines())
+        files = {"file:1/model.py": model.encode()}
+        client.load_model("sent", config=json.dumps(narrow), files=files)
+        assert client.get_model_config("sent").config.max_batch_size == 3
+        with pytest.raises(InferenceServerException, match="failed to poll from model repository"):
+            client.load_model("nobody")
 
 
 def test_errors_of_loading(explicit):

@@ -58,6 +58,27 @@ pub(crate) struct ServeFlags {
     /// Largest JSON part or raw tensor of a request, in bytes.
     #[arg(long, default_value_t = 64 << 20)]
     pub(crate) http_max_input_size: usize,
+    /// Serve gRPC.
+    #[arg(long, default_value = "true", value_parser = boolean, action = ArgAction::Set)]
+    pub(crate) allow_grpc: bool,
+    /// Address for gRPC.
+    #[arg(long, default_value = "0.0.0.0")]
+    pub(crate) grpc_address: IpAddr,
+    /// Port for gRPC; 0 takes a free one.
+    #[arg(long, default_value_t = 8001)]
+    pub(crate) grpc_port: u16,
+    /// Let other processes listen on the port for gRPC too.
+    #[arg(long, default_value = "false", value_parser = boolean, action = ArgAction::Set)]
+    pub(crate) reuse_grpc_port: bool,
+    /// Compress responses for gRPC clients that can read that; all levels are the same.
+    #[arg(long, default_value = "none", value_parser = ["none", "low", "medium", "high"])]
+    pub(crate) grpc_infer_response_compression_level: String,
+    /// Milliseconds between probes on a gRPC connection on which nothing happens.
+    #[arg(long, default_value_t = 7_200_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) grpc_keepalive_time: u64,
+    /// Milliseconds that a gRPC client may take to answer a probe.
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) grpc_keepalive_timeout: u64,
     /// Poll for up to this many microseconds before sleeping while requests follow each other
     /// closely: a lower latency for more CPU time. 0 turns it off. (Not in Triton.)
     #[arg(long, default_value_t = 100)]
@@ -78,7 +99,6 @@ const NOT_YET: &[&str] = &[
     "allow-client-shm",
     "allow-cpu-metrics",
     "allow-gpu-metrics",
-    "allow-grpc",
     "allow-http",
     "allow-metrics",
     "allow-sagemaker",
@@ -90,21 +110,16 @@ const NOT_YET: &[&str] = &[
     "cuda-memory-pool-byte-size",
     "cuda-virtual-address-size",
     "enable-peer-access",
-    "grpc-address",
     "grpc-header-forward-pattern",
     "grpc-http2-max-ping-strikes",
     "grpc-http2-max-pings-without-data",
     "grpc-http2-min-recv-ping-interval-without-data",
     "grpc-infer-allocation-pool-size",
-    "grpc-infer-response-compression-level",
     "grpc-infer-thread-count",
     "grpc-keepalive-permit-without-calls",
-    "grpc-keepalive-time",
-    "grpc-keepalive-timeout",
     "grpc-max-connection-age",
     "grpc-max-connection-age-grace",
     "grpc-max-response-pool-size",
-    "grpc-port",
     "grpc-restricted-protocol",
     "grpc-root-cert",
     "grpc-server-cert",
@@ -130,7 +145,6 @@ const NOT_YET: &[&str] = &[
     "rate-limit-resource",
     "repoagent-directory",
     "response-cache-byte-size",
-    "reuse-grpc-port",
     "reuse-http-port",
     "sagemaker-port",
     "sagemaker-safe-port-range",
@@ -255,7 +269,7 @@ mod tests {
     #[test]
     fn flags_of_triton_that_do_nothing_yet_are_named() {
         let refused = |argument: &str| refusal([argument.to_owned()].into_iter());
-        assert!(refused("--grpc-port=8001").unwrap().contains("not supported yet"));
+        assert!(refused("--grpc-use-ssl=true").unwrap().contains("not supported yet"));
         assert!(refused("--metrics-port").is_some());
         assert_eq!(refused("--http-port=8000"), None);
     }

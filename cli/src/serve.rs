@@ -9,9 +9,10 @@ use nereid_arena::Arena;
 use nereid_backend::{Host, Pulse};
 use nereid_core::{Catalog, ControlMode, Lifecycle, Repositories, Server};
 use nereid_http::{App, Limits};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tracing::Level;
 
 use crate::flags::ServeFlags;
@@ -19,6 +20,9 @@ use crate::{backends, spin, table};
 
 /// How long workers may take to finalize once all requests have been answered.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -60,11 +64,14 @@ fn start_log(flags: &ServeFlags) {
 }
 
 async fn serve(flags: &ServeFlags) -> Result<(), Failure> {
-    let address = SocketAddr::new(flags.http_address, flags.http_port);
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|error| format!("failed to listen on {address}: {error}"))?;
-    let bound = listener.local_addr()?;
+    let http = listen(SocketAddr::new(flags.http_address, flags.http_port), false)?;
+    let grpc = match flags.allow_grpc {
+        true => {
+            let address = SocketAddr::new(flags.grpc_address, flags.grpc_port);
+            Some(listen(address, flags.reuse_grpc_port)?)
+        }
+        false => None,
+    };
     let arena = Arena::new().map_err(|error| format!("no shared memory to be had: {error}"))?;
     let server = Server::new(&flags.id, flags.strict_readiness);
     let pulse = Pulse::default();
@@ -84,11 +91,23 @@ async fn serve(flags: &ServeFlags) -> Result<(), Failure> {
         server: server.clone(),
         lifecycle: lifecycle.clone(),
         arena,
-        pulse,
+        pulse: pulse.clone(),
         limits: Limits { max_input_size: flags.http_max_input_size, ..Limits::default() },
     };
-    let http = tokio::spawn(nereid_http::serve(listener, app, until(stopped)));
+    let bound = http.local_addr()?;
+    let mut frontends = JoinSet::new();
+    frontends.spawn(nereid_http::serve(http, app, until(stopped.clone())));
     tracing::info!("Started HTTP service at {bound}");
+    if let Some(grpc) = grpc {
+        let bound = grpc.local_addr()?;
+        let app = nereid_grpc::App {
+            server: server.clone(),
+            lifecycle: lifecycle.clone(),
+            pulse: pulse.clone(),
+        };
+        frontends.spawn(serve_grpc(grpc, app, grpc_options(flags), until(stopped)));
+        tracing::info!("Started GRPCInferenceService at {bound}");
+    }
 
     let mut signals = Signals::new()?;
     let outcome = tokio::select! {
@@ -98,13 +117,45 @@ async fn serve(flags: &ServeFlags) -> Result<(), Failure> {
     server.stop_accepting();
     tracing::info!("stopping: waiting for requests that are running");
     let _ = stop.send(true);
+    let ended = async { while frontends.join_next().await.is_some() {} };
     tokio::select! {
-        _ = tokio::time::timeout(Duration::from_secs(flags.exit_timeout_secs), http) => {}
+        _ = tokio::time::timeout(Duration::from_secs(flags.exit_timeout_secs), ended) => {}
         () = signals.next() => tracing::warn!("told to stop again: not waiting any longer"),
     }
     server.unload_all();
     wait_for_workers(&alive).await;
     outcome
+}
+
+fn listen(address: SocketAddr, share: bool) -> Result<TcpListener, Failure> {
+    let bind = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // Connections of a server before this one may still linger on the port.
+        socket.set_reuseaddr(true)?;
+        socket.set_reuseport(share)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    bind().map_err(|error| format!("failed to listen on {address}: {error}").into())
+}
+
+fn grpc_options(flags: &ServeFlags) -> nereid_grpc::Options {
+    nereid_grpc::Options {
+        keepalive_time: Duration::from_millis(flags.grpc_keepalive_time),
+        keepalive_timeout: Duration::from_millis(flags.grpc_keepalive_timeout),
+        compress: flags.grpc_infer_response_compression_level != "none",
+    }
+}
+
+async fn serve_grpc(
+    listener: TcpListener,
+    app: nereid_grpc::App,
+    options: nereid_grpc::Options,
+    stopped: impl Future<Output = ()>,
+) {
+    if let Err(error) = nereid_grpc::serve(listener, app, options, stopped).await {
+        tracing::error!("the gRPC service has ended: {error}");
+    }
 }
 
 fn lifecycle(flags: &ServeFlags, server: Arc<Server>, host: Host) -> Lifecycle {

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod admit;
+mod call;
 mod catalog;
 mod ensemble;
 mod index;
@@ -16,6 +17,7 @@ mod seat;
 mod server;
 mod statistics;
 
+pub use call::{Call, OnlyResponse, Outcome};
 pub use catalog::{Catalog, ModelState, VersionState};
 pub use index::IndexEntry;
 pub use lifecycle::{ControlMode, Lifecycle, Override};

@@ -97,6 +97,16 @@ impl Lifecycle {
         Ok(())
     }
 
+    /// Does what blocks on a thread of its own, for those who may not block.
+    pub async fn aside<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let lifecycle = self.clone();
+        let done = tokio::task::spawn_blocking(move || work(&lifecycle)).await;
+        done.unwrap_or_else(|_| Err(Error::internal("model control panicked")))
+    }
+
     /// Loads a model, or loads it anew. Models that it needs are loaded too, and those that need
     /// it come back.
     pub fn load(&self, name: &str, with: Override) -> Result<()> {

@@ -80,14 +80,12 @@ impl Server {
         self.catalog.load().find(name, version).cloned()
     }
 
-    /// Versions of a model that answer requests, ascending.
-    pub fn ready_versions(&self, name: &str) -> Vec<i64> {
+    /// Versions of a model that answer requests, ascending; only `version` if it was asked for.
+    pub fn ready_versions(&self, name: &str, version: Option<i64>) -> Vec<i64> {
         let catalog = self.catalog.load();
-        catalog
-            .models
-            .get(name)
-            .map(|model| model.ready().map(|ready| ready.version).collect())
-            .unwrap_or_default()
+        let Some(model) = catalog.models.get(name) else { return Vec::new() };
+        let ready = model.ready().map(|ready| ready.version);
+        ready.filter(|ready| version.is_none_or(|version| version == *ready)).collect()
     }
 
     /// Statistics of the versions that answer requests: of one model, or of all by name.

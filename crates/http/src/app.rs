@@ -10,7 +10,7 @@ use nereid_arena::Arena;
 use nereid_backend::Pulse;
 use nereid_core::{Duration, Lifecycle, ModelStatistics, Server};
 use nereid_inference::Error;
-use nereid_protocol::{StatisticsRow, model_metadata, server_metadata, statistics};
+use nereid_protocol::{StatisticsRow, model_metadata, parse_version, server_metadata, statistics};
 
 use crate::body::discard;
 use crate::infer::infer;
@@ -61,7 +61,8 @@ impl App {
             return status_reply(StatusCode::METHOD_NOT_ALLOWED, route.error_type(), method);
         }
         match route {
-            Route::Model { name, version, action } => match parse_version(version) {
+            // Routes only let digits through, so all that can be wrong with a version is its size.
+            Route::Model { name, version, action } => match parse_version(version.unwrap_or("")) {
                 Ok(version) if action == ModelAction::Infer => {
                     infer(self, name, version, &head.headers, body).await
                 }
@@ -104,10 +105,7 @@ impl App {
             },
             ModelAction::Metadata => match self.server.model(name, version) {
                 Ok(model) => {
-                    let versions = match version {
-                        Some(version) => vec![version],
-                        None => self.server.ready_versions(name),
-                    };
+                    let versions = self.server.ready_versions(name, version);
                     json_reply(model_metadata(&model.config, &versions))
                 }
                 Err(error) => json_error(&error),
@@ -136,19 +134,6 @@ impl App {
 fn health(good: bool) -> Reply {
     let status = if good { StatusCode::OK } else { StatusCode::BAD_REQUEST };
     reply(status, TEXT, Bytes::new())
-}
-
-/// Routes only let digits through, so all that can be wrong with a version is its size.
-fn parse_version(version: Option<&str>) -> Result<Option<i64>, Error> {
-    let parse = |text: &str| {
-        text.parse::<i64>().map_err(|_| {
-            Error::invalid_arg(format!(
-                "failed to get model version from specified version string '{text}' (details: \
-                 stol), version should be an integral value > 0"
-            ))
-        })
-    };
-    version.map(parse).transpose()
 }
 
 fn statistics_row(model: ModelStatistics) -> StatisticsRow {

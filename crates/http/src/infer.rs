@@ -4,16 +4,11 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::body::{Body, Incoming};
 use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderValue};
-use nereid_backend::Service;
-use nereid_core::ModelVersion;
-use nereid_inference::{
-    Answer, Cancellation, Error, Request, Responder, Response, ResponseSink, Result, Times,
-};
+use nereid_core::{ModelVersion, Outcome};
+use nereid_inference::{Error, Response, Result};
 use nereid_protocol::{
     InferRequest, OutputFormat, parse_infer_request, raw_infer_request, write_infer_response,
 };
-use tokio::sync::oneshot;
-use tokio::sync::oneshot::error::TryRecvError;
 
 use crate::app::App;
 use crate::body::{NoBody, receive};
@@ -108,90 +103,22 @@ fn decode(app: &App, model: &ModelVersion, body: &Bytes, json_len: usize) -> Res
     raw_infer_request(&model.config, body.clone())
 }
 
-async fn run(app: &App, name: &str, version: Option<i64>, parsed: InferRequest) -> Reply {
-    let (sender, mut receiver) = oneshot::channel();
-    let sink = FirstAnswer { sender: Some(sender), count: 0, held: None };
-    let request = Request {
-        id: parsed.id.clone(),
-        correlation: parsed.correlation,
-        flags: parsed.flags,
-        priority: parsed.priority,
-        timeout_us: parsed.timeout_us,
-        parameters: parsed.parameters,
-        inputs: parsed.inputs,
-        requested_outputs: parsed.requested_outputs,
-        ..Request::new(name, version, Responder::new(Box::new(sink)))
-    };
-    let hang_up = CancelOnDrop(Some(request.cancellation.clone()));
-    app.server.infer(request);
-    // What is refused on the spot is not the model's error: Triton still answers that as JSON.
-    let (answer, refusal): (_, fn(&Error) -> Reply) = match receiver.try_recv() {
-        Ok(answer) => (Ok(answer), json_error),
-        Err(TryRecvError::Closed) => (Ok(Err(lost())), text_error),
-        Err(TryRecvError::Empty) => (receiver.await, text_error),
-    };
-    hang_up.disarm();
-    match answer.unwrap_or_else(|_| Err(lost())) {
-        Ok(response) => encode(&parsed.id, &response, &parsed.format),
-        Err(error) => refusal(&error),
+async fn run(app: &App, name: &str, version: Option<i64>, mut parsed: InferRequest) -> Reply {
+    let id = parsed.id.clone();
+    let format = std::mem::take(&mut parsed.format);
+    let call = app.server.call(|responder| parsed.into_request(name, version, responder));
+    let Outcome { response, refused } = call.outcome().await;
+    match response {
+        Ok(response) => encode(&id, &response, &format),
+        // Nothing the model did: Triton still answers that as JSON.
+        Err(error) if refused => json_error(&error),
+        Err(error) => text_error(&error),
     }
-}
-
-fn lost() -> Error {
-    Error::internal("the request was lost")
 }
 
 fn encode(id: &str, response: &Response, format: &OutputFormat) -> Reply {
     match write_infer_response(id, response, format) {
         Ok(written) => infer_reply(written),
         Err(error) => json_error(&error),
-    }
-}
-
-/// Brings the one response of a model to the task that waits for it.
-struct FirstAnswer {
-    sender: Option<oneshot::Sender<Result<Response>>>,
-    count: usize,
-    held: Option<Result<Response>>,
-}
-
-impl ResponseSink for FirstAnswer {
-    fn deliver(&mut self, answer: Answer, _: &Times) {
-        if let Some(response) = answer.response {
-            self.count += 1;
-            self.held = Some(response);
-        }
-        if !answer.last {
-            return;
-        }
-        let response = match self.held.take() {
-            Some(response) if self.count == 1 => response,
-            _ => {
-                let got = self.count;
-                Err(Error::internal(format!("expected a single response, got {got}")))
-            }
-        };
-        if let Some(sender) = self.sender.take() {
-            // The receiver is gone if the client has hung up.
-            let _ = sender.send(response);
-        }
-    }
-}
-
-/// Tells everybody who works for a request that its client has hung up: then the connection's
-/// task, and with it this value, is dropped before the answer came.
-struct CancelOnDrop(Option<Cancellation>);
-
-impl CancelOnDrop {
-    fn disarm(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        if let Some(cancellation) = &self.0 {
-            cancellation.cancel();
-        }
     }
 }

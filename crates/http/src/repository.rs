@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::body::Incoming;
-use nereid_core::{IndexEntry, Lifecycle, Override};
+use nereid_core::{IndexEntry, Override};
 use nereid_inference::{Error, Result};
 use nereid_protocol::{
     IndexRow, parse_index_request, parse_load_request, parse_unload_request, repository_index,
@@ -42,7 +42,7 @@ pub(crate) async fn repository(
 
 async fn index(app: &App, body: &[u8]) -> Reply {
     let entries = match parse_index_request(body) {
-        Ok(ready) => aside(app, move |lifecycle| lifecycle.index(ready)).await,
+        Ok(ready) => app.lifecycle.aside(move |lifecycle| lifecycle.index(ready)).await,
         Err(error) => Err(error),
     };
     match entries {
@@ -59,20 +59,10 @@ fn row(entry: &IndexEntry) -> IndexRow<'_> {
 async fn load(app: &App, model: String, body: &[u8]) -> Result<()> {
     let parameters = parse_load_request(body)?;
     let with = Override { config: parameters.config, files: parameters.files };
-    aside(app, move |lifecycle| lifecycle.load(&model, with)).await
+    app.lifecycle.aside(move |lifecycle| lifecycle.load(&model, with)).await
 }
 
 async fn unload(app: &App, model: String, body: &[u8]) -> Result<()> {
     let dependents = parse_unload_request(body)?;
-    aside(app, move |lifecycle| lifecycle.unload(&model, dependents)).await
-}
-
-/// Does what blocks on another thread.
-async fn aside<T: Send + 'static>(
-    app: &App,
-    work: impl FnOnce(&Lifecycle) -> Result<T> + Send + 'static,
-) -> Result<T> {
-    let lifecycle = app.lifecycle.clone();
-    let done = tokio::task::spawn_blocking(move || work(&lifecycle)).await;
-    done.unwrap_or_else(|_| Err(Error::internal("model control panicked")))
+    app.lifecycle.aside(move |lifecycle| lifecycle.unload(&model, dependents)).await
 }

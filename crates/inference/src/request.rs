@@ -16,6 +16,20 @@ pub enum CorrelationId {
     Text(String),
 }
 
+/// 0 stands for no sequence.
+impl From<u64> for CorrelationId {
+    fn from(id: u64) -> Self {
+        if id == 0 { Self::None } else { Self::Number(id) }
+    }
+}
+
+/// An empty text stands for no sequence.
+impl From<String> for CorrelationId {
+    fn from(id: String) -> Self {
+        if id.is_empty() { Self::None } else { Self::Text(id) }
+    }
+}
+
 /// An inference request. It is moved from the socket to the backend, never shared; the way back is
 /// the responder inside it.
 pub struct Request {

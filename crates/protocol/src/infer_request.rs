@@ -4,12 +4,13 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use nereid_inference::{
-    Buffer, CorrelationId, DataType, Error, Parameter, Parameters, Result, SEQUENCE_END,
-    SEQUENCE_START, Tensor, display_shape, element_count, log_prefix,
+    Buffer, CorrelationId, DataType, Error, Parameter, Parameters, Request, Responder, Result,
+    SEQUENCE_END, SEQUENCE_START, Tensor, display_shape, element_count, log_prefix,
 };
 use nereid_model_config::ModelConfig;
 
 use crate::json::{Member, NOT_STRING, Value, decode_data, parse, unable};
+use crate::parameters::ParameterKey;
 
 /// What an inference request says, before it is known whether its model can take it.
 #[derive(Debug, Default)]
@@ -24,6 +25,35 @@ pub struct InferRequest {
     /// Outputs that were asked for by name, without repetitions.
     pub requested_outputs: Vec<String>,
     pub format: OutputFormat,
+}
+
+impl InferRequest {
+    /// The request itself, on its way to a model.
+    pub fn into_request(
+        self,
+        model: impl Into<String>,
+        version: Option<i64>,
+        responder: Responder,
+    ) -> Request {
+        Request {
+            id: self.id,
+            correlation: self.correlation,
+            flags: self.flags,
+            priority: self.priority,
+            timeout_us: self.timeout_us,
+            parameters: self.parameters,
+            inputs: self.inputs,
+            requested_outputs: self.requested_outputs,
+            ..Request::new(model, version, responder)
+        }
+    }
+
+    /// Raises one of the flags of a sequence, if it is `set`.
+    pub fn flag(&mut self, flag: u32, set: bool) {
+        if set {
+            self.flags |= flag;
+        }
+    }
 }
 
 /// Which outputs are sent in binary.
@@ -103,13 +133,14 @@ pub fn parse_infer_request(
         }
     }
     match inputs.unknown_type {
-        Some(name) => Err(unknown_type(config, &request.id, &name)),
+        Some(name) => Err(unknown_datatype(config, &request.id, &name)),
         None => Ok(request),
     }
 }
 
-/// Triton refuses a datatype that is none when it compares it with the model's.
-fn unknown_type(config: &ModelConfig, id: &str, name: &str) -> Error {
+/// Why the input `name` is refused whose datatype is none: Triton only notices when it compares the
+/// datatype with the model's.
+pub fn unknown_datatype(config: &ModelConfig, id: &str, name: &str) -> Error {
     let model = &config.name;
     let expected = config.input.iter().find(|input| input.name == name);
     Error::invalid_arg(match expected.and_then(|input| input.datatype()) {
@@ -124,32 +155,31 @@ fn unknown_type(config: &ModelConfig, id: &str, name: &str) -> Error {
 
 fn read_parameters(parameters: &[Member], request: &mut InferRequest) -> Result<()> {
     for (key, value) in parameters {
-        match key.as_str() {
-            "sequence_id" => {
+        match ParameterKey::of(key) {
+            ParameterKey::SequenceId => {
                 request.correlation = match value {
-                    Value::String(_) => match value.as_string(key)? {
-                        id if id.is_empty() => CorrelationId::None,
-                        id => CorrelationId::Text(id),
-                    },
-                    Value::Uint(0) => CorrelationId::None,
-                    Value::Uint(id) => CorrelationId::Number(*id),
+                    Value::String(_) => value.as_string(key)?.into(),
+                    Value::Uint(id) => (*id).into(),
                     // Triton tries the string last, so that is what its message is about.
                     _ => return Err(unable(key, NOT_STRING)),
                 }
             }
-            "sequence_start" if value.as_bool(key)? => request.flags |= SEQUENCE_START,
-            "sequence_end" if value.as_bool(key)? => request.flags |= SEQUENCE_END,
-            "sequence_start" | "sequence_end" => {}
-            "priority" => request.priority = value.as_uint(key)?,
-            "timeout" => request.timeout_us = value.as_uint(key)?,
-            "binary_data_output" => request.format.binary_by_default = value.as_bool(key)?,
-            key if key.starts_with("triton_") => {
+            ParameterKey::SequenceStart => request.flag(SEQUENCE_START, value.as_bool(key)?),
+            ParameterKey::SequenceEnd => request.flag(SEQUENCE_END, value.as_bool(key)?),
+            ParameterKey::Priority => request.priority = value.as_uint(key)?,
+            ParameterKey::Timeout => request.timeout_us = value.as_uint(key)?,
+            ParameterKey::Reserved => {
                 return Err(Error::invalid_arg(
                     "parameter keys starting with 'triton_' are reserved for Triton usage and \
                      should not be specified.",
                 ));
             }
-            _ => request.parameters.push((key.clone(), custom_parameter(key, value)?)),
+            ParameterKey::Custom if key == "binary_data_output" => {
+                request.format.binary_by_default = value.as_bool(key)?;
+            }
+            ParameterKey::Custom => {
+                request.parameters.push((key.clone(), custom_parameter(key, value)?));
+            }
         }
     }
     Ok(())
@@ -291,7 +321,8 @@ fn only_one_field(fields: &[(Option<&Value>, &str)]) -> Error {
     ))
 }
 
-fn not_yet(parameter: &str) -> Error {
+/// What a tensor may ask for and this version does not do.
+pub fn not_yet(parameter: &str) -> Error {
     Error::unsupported(format!("'{parameter}' is not supported yet"))
 }
 

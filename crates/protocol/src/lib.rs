@@ -6,14 +6,21 @@ mod infer_request;
 mod infer_response;
 mod json;
 mod metadata;
+mod parameters;
 mod raw_request;
 mod repository;
 mod statistics;
 mod status;
+mod version;
 
-pub use infer_request::{InferRequest, OutputFormat, parse_infer_request};
+pub use infer_request::{
+    InferRequest, OutputFormat, not_yet, parse_infer_request, unknown_datatype,
+};
 pub use infer_response::{InferResponse, write_infer_response};
-pub use metadata::{model_metadata, server_metadata};
+pub use metadata::{
+    ModelDescription, TensorDescription, describe_model, model_metadata, server_metadata,
+};
+pub use parameters::ParameterKey;
 pub use raw_request::raw_infer_request;
 pub use repository::{
     IndexRow, LoadParameters, parse_index_request, parse_load_request, parse_unload_request,
@@ -21,3 +28,4 @@ pub use repository::{
 };
 pub use statistics::{StatisticsRow, TimeRow, statistics};
 pub use status::{error_body, http_status};
+pub use version::parse_version;

@@ -1,5 +1,6 @@
 //! Metadata of the server and of models.
 
+use nereid_inference::{DataType, display_shape};
 use nereid_model_config::ModelConfig;
 
 use crate::json::push_string;
@@ -16,44 +17,68 @@ pub fn server_metadata(name: &str, version: &str, extensions: &[&str]) -> Vec<u8
     json
 }
 
-/// `GET /v2/models/{model}`. Shapes have a leading -1 where the model batches.
+/// A model as its metadata describes it, in any protocol.
+#[derive(Debug, PartialEq)]
+pub struct ModelDescription<'a> {
+    pub name: &'a str,
+    pub platform: &'a str,
+    pub inputs: Vec<TensorDescription<'a>>,
+    pub outputs: Vec<TensorDescription<'a>>,
+}
+
+#[derive(Debug, PartialEq)]
+pub struct TensorDescription<'a> {
+    pub name: &'a str,
+    pub datatype: &'static str,
+    /// With a leading -1 where the model batches.
+    pub shape: Vec<i64>,
+}
+
+pub fn describe_model(config: &ModelConfig) -> ModelDescription<'_> {
+    let batch = (config.max_batch_size > 0).then_some(-1);
+    let tensor = |name, datatype: Option<DataType>, dims: &[i64]| TensorDescription {
+        name,
+        datatype: datatype.map_or("<invalid>", DataType::name),
+        shape: batch.into_iter().chain(dims.iter().copied()).collect(),
+    };
+    let inputs = config.input.iter();
+    let outputs = config.output.iter();
+    ModelDescription {
+        name: &config.name,
+        platform: if config.platform.is_empty() { &config.backend } else { &config.platform },
+        inputs: inputs.map(|input| tensor(&input.name, input.datatype(), &input.dims)).collect(),
+        outputs: outputs.map(|out| tensor(&out.name, out.datatype(), &out.dims)).collect(),
+    }
+}
+
+/// `GET /v2/models/{model}`
 pub fn model_metadata(config: &ModelConfig, versions: &[i64]) -> Vec<u8> {
-    let platform = if config.platform.is_empty() { &config.backend } else { &config.platform };
+    let model = describe_model(config);
     let mut json = b"{\"name\":".to_vec();
-    push_string(&mut json, config.name.as_bytes());
+    push_string(&mut json, model.name.as_bytes());
     json.extend_from_slice(b",\"versions\":");
     push_strings(&mut json, versions.iter().map(i64::to_string));
     json.extend_from_slice(b",\"platform\":");
-    push_string(&mut json, platform.as_bytes());
-    let batches = config.max_batch_size > 0;
-    let inputs = config.input.iter().map(|i| (&i.name, i.datatype(), &i.dims));
-    let outputs = config.output.iter().map(|o| (&o.name, o.datatype(), &o.dims));
+    push_string(&mut json, model.platform.as_bytes());
     json.extend_from_slice(b",\"inputs\":[");
-    push_tensors(&mut json, inputs, batches);
+    push_tensors(&mut json, &model.inputs);
     json.extend_from_slice(b"],\"outputs\":[");
-    push_tensors(&mut json, outputs, batches);
+    push_tensors(&mut json, &model.outputs);
     json.extend_from_slice(b"]}");
     json
 }
 
-type Described<'a> = (&'a String, Option<nereid_inference::DataType>, &'a Vec<i64>);
-
-fn push_tensors<'a>(
-    json: &mut Vec<u8>,
-    tensors: impl Iterator<Item = Described<'a>>,
-    batches: bool,
-) {
-    for (index, (name, datatype, dims)) in tensors.enumerate() {
+fn push_tensors(json: &mut Vec<u8>, tensors: &[TensorDescription<'_>]) {
+    for (index, tensor) in tensors.iter().enumerate() {
         if index > 0 {
             json.push(b',');
         }
         json.extend_from_slice(b"{\"name\":");
-        push_string(json, name.as_bytes());
+        push_string(json, tensor.name.as_bytes());
         json.extend_from_slice(b",\"datatype\":");
-        push_string(json, datatype.map_or("<invalid>", |datatype| datatype.name()).as_bytes());
-        let shape: Vec<i64> = batches.then_some(-1).into_iter().chain(dims.clone()).collect();
+        push_string(json, tensor.datatype.as_bytes());
         json.extend_from_slice(b",\"shape\":");
-        json.extend_from_slice(nereid_inference::display_shape(&shape).as_bytes());
+        json.extend_from_slice(display_shape(&tensor.shape).as_bytes());
         json.push(b'}');
     }
 }

@@ -1,0 +1,27 @@
+//! `ModelInfer`: one request, one response.
+
+use nereid_inference::{Error, Result};
+use nereid_protocol::parse_version;
+
+use crate::decode::decode;
+use crate::encode::encode;
+use crate::proto::{ModelInferRequest, ModelInferResponse};
+use crate::service::App;
+
+/// First stop of a request, decoding, and with the answer the last one, encoding. Dropped when the
+/// client hangs up, which cancels the request.
+pub(crate) async fn infer(app: &App, message: ModelInferRequest) -> Result<ModelInferResponse> {
+    app.pulse.beat();
+    let version = parse_version(&message.model_version)?;
+    let model = app.server.model(&message.model_name, version)?;
+    if model.config.decoupled() {
+        return Err(Error::unsupported(
+            "ModelInfer RPC doesn't support models with decoupled transaction policy",
+        ));
+    }
+    let name = message.model_name.clone();
+    let request = decode(&model.config, message)?.request;
+    let id = request.id.clone();
+    let call = app.server.call(|responder| request.into_request(name, version, responder));
+    encode(id, call.outcome().await.response?)
+}

@@ -1,0 +1,31 @@
+//! The gRPC frontend: the v2 inference service, health and reflection. Models are `nereid-core`'s;
+//! what a request may say beyond the shape of its messages is `nereid-protocol`'s.
+#![forbid(unsafe_code)]
+
+mod accept;
+mod connections;
+mod contents;
+mod decode;
+mod describe;
+mod encode;
+mod health;
+mod infer;
+mod order;
+mod parameters;
+mod repository;
+mod service;
+mod status;
+mod stream;
+
+/// Generated from `grpc_service.proto`.
+pub mod proto {
+    #![allow(clippy::all, unreachable_pub)]
+    tonic::include_proto!("inference");
+
+    /// The service and everything it uses, for those who ask what there is.
+    pub(crate) const DESCRIPTORS: &[u8] =
+        include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+}
+
+pub use connections::{Options, serve};
+pub use service::App;

@@ -1,0 +1,144 @@
+//! Parameters of requests, tensors and responses.
+
+use std::collections::BTreeMap;
+
+use nereid_inference::{Error, Parameter, Result, SEQUENCE_END, SEQUENCE_START};
+use nereid_protocol::{InferRequest, ParameterKey};
+
+use crate::proto::InferParameter;
+use crate::proto::infer_parameter::ParameterChoice;
+
+/// The one reserved parameter that clients may set: a decoupled model's end is to be announced even
+/// where no response is left to carry the news.
+const EMPTY_FINAL: &str = "triton_enable_empty_final_response";
+
+pub(crate) type ParameterMap = BTreeMap<String, InferParameter>;
+
+/// Reads the parameters of a request into it; whether it asks for an empty final response.
+pub(crate) fn read_parameters(
+    parameters: ParameterMap,
+    request: &mut InferRequest,
+) -> Result<bool> {
+    let mut empty_final = false;
+    for (key, InferParameter { parameter_choice: value }) in parameters {
+        use ParameterChoice::{BoolParam, Int64Param, StringParam, Uint64Param};
+        match (ParameterKey::of(&key), value) {
+            // Two's complement: Triton does not look at the sign either.
+            (ParameterKey::SequenceId, Some(Int64Param(id))) => {
+                request.correlation = (id as u64).into();
+            }
+            (ParameterKey::SequenceId, Some(StringParam(id))) => request.correlation = id.into(),
+            (ParameterKey::SequenceStart, Some(BoolParam(set))) => {
+                request.flag(SEQUENCE_START, set);
+            }
+            (ParameterKey::SequenceEnd, Some(BoolParam(set))) => request.flag(SEQUENCE_END, set),
+            (ParameterKey::Priority, Some(Uint64Param(priority))) => request.priority = priority,
+            (ParameterKey::Priority, Some(Int64Param(priority))) => {
+                request.priority = u64::try_from(priority).map_err(|_| {
+                    Error::invalid_arg("invalid value for 'priority', expected value >= 0.")
+                })?;
+            }
+            (ParameterKey::Timeout, Some(Int64Param(us))) => request.timeout_us = us as u64,
+            (ParameterKey::Reserved, Some(BoolParam(wish))) if key == EMPTY_FINAL => {
+                empty_final = wish;
+            }
+            (ParameterKey::Reserved, _) if key != EMPTY_FINAL => return Err(reserved()),
+            (ParameterKey::Custom, Some(value)) if !matches!(value, Uint64Param(_)) => {
+                request.parameters.push((key, custom(value)));
+            }
+            (meaning, _) => return Err(wrong_type(meaning, &key)),
+        }
+    }
+    Ok(empty_final)
+}
+
+fn custom(value: ParameterChoice) -> Parameter {
+    match value {
+        ParameterChoice::BoolParam(value) => Parameter::Bool(value),
+        ParameterChoice::Int64Param(value) => Parameter::Int(value),
+        ParameterChoice::Uint64Param(value) => Parameter::Int(value as i64),
+        ParameterChoice::DoubleParam(value) => Parameter::Double(value),
+        ParameterChoice::StringParam(value) => Parameter::String(value),
+    }
+}
+
+fn reserved() -> Error {
+    Error::invalid_arg(format!(
+        "parameter keys starting with 'triton_' are reserved for Triton usage. Only the following \
+         keys starting with 'triton_' are allowed: {EMPTY_FINAL}"
+    ))
+}
+
+fn wrong_type(meaning: ParameterKey, key: &str) -> Error {
+    let expected = match meaning {
+        ParameterKey::SequenceId => "int64_param or string_param",
+        ParameterKey::SequenceStart | ParameterKey::SequenceEnd | ParameterKey::Reserved => {
+            "bool_param"
+        }
+        ParameterKey::Priority => "int64_param or uint64_param",
+        ParameterKey::Timeout => "int64_param",
+        ParameterKey::Custom => "int64_param, bool_param, or string_param",
+    };
+    Error::invalid_arg(format!("invalid value type for '{key}' parameter, expected {expected}."))
+}
+
+/// Whether the parameters of a tensor name a shared memory region. They must do so completely.
+pub(crate) fn names_region(parameters: &ParameterMap, tensor: &str) -> Result<bool> {
+    const REGION: &str = "shared_memory_region";
+    const SIZE: &str = "shared_memory_byte_size";
+    const OFFSET: &str = "shared_memory_offset";
+    let fail = |text: String| Err(Error::invalid_arg(text));
+    let value = |key| parameters.get(key).map(|parameter| &parameter.parameter_choice);
+    for (key, expected) in
+        [(REGION, "string_param"), (OFFSET, "int64_param"), (SIZE, "int64_param")]
+    {
+        let good = match value(key) {
+            None => continue,
+            Some(Some(ParameterChoice::StringParam(_))) => key == REGION,
+            Some(Some(ParameterChoice::Int64Param(_))) => key != REGION,
+            Some(_) => false,
+        };
+        if !good {
+            return fail(format!(
+                "invalid value type for '{key}' parameter for tensor '{tensor}', expected \
+                 {expected}."
+            ));
+        }
+        if key != REGION && value(REGION).is_none() {
+            return fail(format!(
+                "'{key}' can not be specified without '{REGION}' parameter for tensor '{tensor}'"
+            ));
+        }
+    }
+    if value(REGION).is_some() && value(SIZE).is_none() {
+        return fail(format!(
+            "'{SIZE}' must be specified along with '{REGION}' parameter for tensor '{tensor}'"
+        ));
+    }
+    Ok(value(REGION).is_some())
+}
+
+/// Whether the parameters of an output ask for classes instead of numbers.
+pub(crate) fn wants_classes(parameters: &ParameterMap) -> Result<bool> {
+    match parameters.get("classification").map(|parameter| &parameter.parameter_choice) {
+        None => Ok(false),
+        Some(Some(ParameterChoice::Int64Param(1..))) => Ok(true),
+        Some(Some(ParameterChoice::Int64Param(_))) => {
+            Err(Error::invalid_arg("invalid value for 'classification' parameter, expected >= 0"))
+        }
+        Some(_) => Err(Error::invalid_arg(
+            "invalid value type for 'classification' parameter, expected int64_param",
+        )),
+    }
+}
+
+/// A parameter of a response.
+pub(crate) fn to_message(parameter: Parameter) -> InferParameter {
+    let choice = match parameter {
+        Parameter::Bool(value) => ParameterChoice::BoolParam(value),
+        Parameter::Int(value) => ParameterChoice::Int64Param(value),
+        Parameter::Double(value) => ParameterChoice::DoubleParam(value),
+        Parameter::String(value) => ParameterChoice::StringParam(value),
+    };
+    InferParameter { parameter_choice: Some(choice) }
+}

@@ -1,0 +1,224 @@
+//! The inference service: one method for each RPC.
+
+use std::sync::Arc;
+
+use nereid_backend::Pulse;
+use nereid_core::{Lifecycle, ModelVersion, Server};
+use nereid_inference::Error;
+use nereid_protocol::parse_version;
+use tokio::sync::watch;
+use tonic::{Request, Response, Status, Streaming, async_trait};
+
+use crate::infer::infer;
+use crate::proto::grpc_inference_service_server::GrpcInferenceService;
+use crate::stream::{Answers, stream};
+use crate::{describe, proto, repository, status::status};
+
+type Reply<T> = Result<Response<T>, Status>;
+
+/// What every RPC works with.
+#[derive(Clone)]
+pub struct App {
+    pub server: Arc<Server>,
+    pub lifecycle: Arc<Lifecycle>,
+    pub pulse: Pulse,
+}
+
+pub(crate) struct InferenceService {
+    app: App,
+    /// Becomes true when no more requests are to be read.
+    stopping: watch::Receiver<bool>,
+}
+
+impl InferenceService {
+    pub(crate) fn new(app: App, stopping: watch::Receiver<bool>) -> Self {
+        Self { app, stopping }
+    }
+
+    fn model(&self, name: &str, version: &str) -> Result<(Arc<ModelVersion>, Option<i64>), Error> {
+        let version = parse_version(version)?;
+        Ok((self.app.server.model(name, version)?, version))
+    }
+}
+
+fn reply<T>(answer: Result<T, Error>) -> Reply<T> {
+    answer.map(Response::new).map_err(|error| status(&error))
+}
+
+fn not_yet<T>(what: &str) -> Reply<T> {
+    reply(Err(Error::unsupported(format!("{what} is not supported yet"))))
+}
+
+#[async_trait]
+impl GrpcInferenceService for InferenceService {
+    type ModelStreamInferStream = Answers;
+
+    async fn server_live(
+        &self,
+        _: Request<proto::ServerLiveRequest>,
+    ) -> Reply<proto::ServerLiveResponse> {
+        let live = self.app.server.is_live();
+        reply(Ok(proto::ServerLiveResponse { live }))
+    }
+
+    async fn server_ready(
+        &self,
+        _: Request<proto::ServerReadyRequest>,
+    ) -> Reply<proto::ServerReadyResponse> {
+        let ready = self.app.server.is_ready();
+        reply(Ok(proto::ServerReadyResponse { ready }))
+    }
+
+    async fn model_ready(
+        &self,
+        request: Request<proto::ModelReadyRequest>,
+    ) -> Reply<proto::ModelReadyResponse> {
+        let proto::ModelReadyRequest { name, version } = request.into_inner();
+        let found = self.model(&name, &version);
+        reply(found.map(|_| proto::ModelReadyResponse { ready: true }))
+    }
+
+    async fn server_metadata(
+        &self,
+        _: Request<proto::ServerMetadataRequest>,
+    ) -> Reply<proto::ServerMetadataResponse> {
+        let metadata = self.app.server.metadata();
+        reply(Ok(proto::ServerMetadataResponse {
+            name: metadata.name,
+            version: metadata.version.to_owned(),
+            extensions: metadata.extensions.iter().map(|&name| name.to_owned()).collect(),
+        }))
+    }
+
+    async fn model_metadata(
+        &self,
+        request: Request<proto::ModelMetadataRequest>,
+    ) -> Reply<proto::ModelMetadataResponse> {
+        let proto::ModelMetadataRequest { name, version } = request.into_inner();
+        reply(self.model(&name, &version).map(|(model, version)| {
+            let versions = self.app.server.ready_versions(&name, version);
+            describe::metadata(&model.config, &versions)
+        }))
+    }
+
+    async fn model_config(
+        &self,
+        request: Request<proto::ModelConfigRequest>,
+    ) -> Reply<proto::ModelConfigResponse> {
+        let proto::ModelConfigRequest { name, version } = request.into_inner();
+        reply(
+            self.model(&name, &version).map(|(model, _)| proto::ModelConfigResponse {
+                config: Some((*model.config).clone()),
+            }),
+        )
+    }
+
+    async fn model_statistics(
+        &self,
+        request: Request<proto::ModelStatisticsRequest>,
+    ) -> Reply<proto::ModelStatisticsResponse> {
+        let proto::ModelStatisticsRequest { name, version } = request.into_inner();
+        let name = (!name.is_empty()).then_some(name.as_str());
+        let models =
+            parse_version(&version).and_then(|version| self.app.server.statistics(name, version));
+        reply(models.map(|models| proto::ModelStatisticsResponse {
+            model_stats: models.into_iter().map(describe::statistics).collect(),
+        }))
+    }
+
+    async fn model_infer(
+        &self,
+        request: Request<proto::ModelInferRequest>,
+    ) -> Reply<proto::ModelInferResponse> {
+        reply(infer(&self.app, request.into_inner()).await)
+    }
+
+    async fn model_stream_infer(
+        &self,
+        request: Request<Streaming<proto::ModelInferRequest>>,
+    ) -> Reply<Answers> {
+        let wish = request.metadata().get("triton_grpc_error");
+        let close_on_error = wish.is_some_and(|wish| wish.as_bytes() == b"true");
+        let (app, stopping) = (self.app.clone(), self.stopping.clone());
+        Ok(Response::new(stream(app, stopping, request.into_inner(), close_on_error)))
+    }
+
+    async fn repository_index(
+        &self,
+        request: Request<proto::RepositoryIndexRequest>,
+    ) -> Reply<proto::RepositoryIndexResponse> {
+        reply(repository::index(&self.app, request.into_inner()).await)
+    }
+
+    async fn repository_model_load(
+        &self,
+        request: Request<proto::RepositoryModelLoadRequest>,
+    ) -> Reply<proto::RepositoryModelLoadResponse> {
+        let loaded = repository::load(&self.app, request.into_inner()).await;
+        reply(loaded.map(|()| proto::RepositoryModelLoadResponse {}))
+    }
+
+    async fn repository_model_unload(
+        &self,
+        request: Request<proto::RepositoryModelUnloadRequest>,
+    ) -> Reply<proto::RepositoryModelUnloadResponse> {
+        let unloaded = repository::unload(&self.app, request.into_inner()).await;
+        reply(unloaded.map(|()| proto::RepositoryModelUnloadResponse {}))
+    }
+
+    async fn system_shared_memory_status(
+        &self,
+        _: Request<proto::SystemSharedMemoryStatusRequest>,
+    ) -> Reply<proto::SystemSharedMemoryStatusResponse> {
+        not_yet("shared memory")
+    }
+
+    async fn system_shared_memory_register(
+        &self,
+        _: Request<proto::SystemSharedMemoryRegisterRequest>,
+    ) -> Reply<proto::SystemSharedMemoryRegisterResponse> {
+        not_yet("shared memory")
+    }
+
+    async fn system_shared_memory_unregister(
+        &self,
+        _: Request<proto::SystemSharedMemoryUnregisterRequest>,
+    ) -> Reply<proto::SystemSharedMemoryUnregisterResponse> {
+        not_yet("shared memory")
+    }
+
+    async fn cuda_shared_memory_status(
+        &self,
+        _: Request<proto::CudaSharedMemoryStatusRequest>,
+    ) -> Reply<proto::CudaSharedMemoryStatusResponse> {
+        not_yet("shared memory")
+    }
+
+    async fn cuda_shared_memory_register(
+        &self,
+        _: Request<proto::CudaSharedMemoryRegisterRequest>,
+    ) -> Reply<proto::CudaSharedMemoryRegisterResponse> {
+        not_yet("shared memory")
+    }
+
+    async fn cuda_shared_memory_unregister(
+        &self,
+        _: Request<proto::CudaSharedMemoryUnregisterRequest>,
+    ) -> Reply<proto::CudaSharedMemoryUnregisterResponse> {
+        not_yet("shared memory")
+    }
+
+    async fn trace_setting(
+        &self,
+        _: Request<proto::TraceSettingRequest>,
+    ) -> Reply<proto::TraceSettingResponse> {
+        not_yet("trace")
+    }
+
+    async fn log_settings(
+        &self,
+        _: Request<proto::LogSettingsRequest>,
+    ) -> Reply<proto::LogSettingsResponse> {
+        not_yet("logging")
+    }
+}

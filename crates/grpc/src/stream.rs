@@ -1,0 +1,267 @@
+//! `ModelStreamInfer`: requests and responses, many at the same time.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use nereid_backend::Service;
+use nereid_core::{OnlyResponse, Outcome};
+use nereid_inference::{
+    Answer, Cancellation, Error, Parameter, Responder, Response, ResponseSink, Result, Times,
+};
+use nereid_protocol::parse_version;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::Stream;
+use tonic::{Status, Streaming};
+
+use crate::decode::{Decoded, decode};
+use crate::encode::encode;
+use crate::order::Order;
+use crate::parameters::to_message;
+use crate::proto::{ModelInferRequest, ModelInferResponse, ModelStreamInferResponse};
+use crate::service::App;
+use crate::status::status;
+
+const FINAL: &str = "triton_final_response";
+
+/// What goes to the client's end of a stream.
+enum Event {
+    Answer {
+        place: Option<u64>,
+        answer: Box<Reply>,
+    },
+    /// No more requests will be read; this is how the stream ends after the last answer.
+    End(Status),
+}
+
+/// One message, with the error in it if it is about one.
+struct Reply {
+    message: ModelStreamInferResponse,
+    error: Option<Error>,
+}
+
+/// Starts reading `inbound`; the answers to what comes from there.
+pub(crate) fn stream(
+    app: App,
+    stopping: watch::Receiver<bool>,
+    inbound: Streaming<ModelInferRequest>,
+    close_on_error: bool,
+) -> Answers {
+    let (events, receiver) = mpsc::unbounded_channel();
+    let cancellation = Cancellation::default();
+    let reader = Reader { app, events, cancellation: cancellation.clone(), places: 0 };
+    tokio::spawn(reader.run(inbound, stopping));
+    Answers { events: receiver, order: Order::default(), end: None, close_on_error, cancellation }
+}
+
+/// Hands the requests of one stream to their models. A task of its own: a client may send all its
+/// requests before it reads the first answer.
+struct Reader {
+    app: App,
+    events: mpsc::UnboundedSender<Event>,
+    /// Of all requests of the stream.
+    cancellation: Cancellation,
+    /// How many places in the order of answers have been given away.
+    places: u64,
+}
+
+impl Reader {
+    async fn run(
+        mut self,
+        mut inbound: Streaming<ModelInferRequest>,
+        mut stopping: watch::Receiver<bool>,
+    ) {
+        loop {
+            let message = tokio::select! {
+                message = inbound.message() => message,
+                _ = stopping.wait_for(|stopping| *stopping) => Err(Status::unavailable(
+                    "GRPC server is shutting down and has stopped accepting new requests.",
+                )),
+                () = self.events.closed() => return,
+            };
+            match message {
+                Ok(Some(message)) => self.submit(message),
+                Ok(None) => return,
+                Err(status) => {
+                    let _ = self.events.send(Event::End(status));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn submit(&mut self, message: ModelInferRequest) {
+        self.app.pulse.beat();
+        let asked = Asked {
+            id: message.id.clone(),
+            model: message.model_name.clone(),
+            version: message.model_version.clone(),
+        };
+        let version = parse_version(&message.model_version);
+        let found = version.and_then(|version| {
+            Ok((version, self.app.server.model(&message.model_name, version)?))
+        });
+        let (version, model) = match found {
+            Ok(found) => found,
+            Err(error) => return self.refuse(asked, error),
+        };
+        let Decoded { request, empty_final } = match decode(&model.config, message) {
+            Ok(decoded) => decoded,
+            Err(error) => return self.refuse(asked, error),
+        };
+        let name = asked.model.clone();
+        let responder = if model.config.decoupled() {
+            let events = self.events.clone();
+            Responder::new(Box::new(Responses { asked, empty_final, events }))
+        } else {
+            self.only_response(asked)
+        };
+        let mut request = request.into_request(name, version, responder);
+        request.cancellation = self.cancellation.clone();
+        self.app.server.infer(request);
+    }
+
+    /// For a model that gives exactly one response, in the order of the requests.
+    fn only_response(&mut self, asked: Asked) -> Responder {
+        let events = self.events.clone();
+        let place = self.place();
+        Responder::new(Box::new(OnlyResponse::new(move |outcome| {
+            let Outcome { response, refused } = outcome;
+            let answer = match response {
+                Err(error) if refused => asked.refusal(error),
+                response => asked.reply(response, true),
+            };
+            // The receiver is gone if the client has hung up.
+            let _ = events.send(Event::Answer { place, answer });
+        })))
+    }
+
+    fn refuse(&mut self, asked: Asked, error: Error) {
+        let place = self.place();
+        let _ = self.events.send(Event::Answer { place, answer: asked.refusal(error) });
+    }
+
+    fn place(&mut self) -> Option<u64> {
+        self.places += 1;
+        Some(self.places - 1)
+    }
+}
+
+/// Where the responses of a decoupled model go: out as they come.
+struct Responses {
+    asked: Asked,
+    empty_final: bool,
+    events: mpsc::UnboundedSender<Event>,
+}
+
+impl ResponseSink for Responses {
+    fn deliver(&mut self, Answer { response, last }: Answer, times: &Times) {
+        let answer = match response {
+            // It never joined a queue.
+            Some(Err(error)) if times.queued.is_none() => self.asked.refusal(error),
+            Some(response) => self.asked.reply(response, last),
+            None if self.empty_final => self.asked.last(),
+            None => return,
+        };
+        let _ = self.events.send(Event::Answer { place: None, answer });
+    }
+}
+
+/// What a request said about itself, for the answers to it.
+struct Asked {
+    id: String,
+    model: String,
+    version: String,
+}
+
+impl Asked {
+    /// A response of the model, or its error.
+    fn reply(&self, response: Result<Response>, last: bool) -> Box<Reply> {
+        let mut reply = match response.and_then(|response| encode(self.id.clone(), response)) {
+            Ok(response) => Reply::good(response),
+            Err(error) => Reply::error(error, self.about()),
+        };
+        if let Some(response) = &mut reply.message.infer_response {
+            response.parameters.insert(FINAL.to_owned(), to_message(Parameter::Bool(last)));
+        }
+        reply
+    }
+
+    /// There was something wrong with the request.
+    fn refusal(&self, error: Error) -> Box<Reply> {
+        let id = self.id.clone();
+        Reply::error(error, ModelInferResponse { id, ..ModelInferResponse::default() })
+    }
+
+    /// No more responses.
+    fn last(&self) -> Box<Reply> {
+        let mut response = self.about();
+        response.parameters.insert(FINAL.to_owned(), to_message(Parameter::Bool(true)));
+        Reply::good(response)
+    }
+
+    fn about(&self) -> ModelInferResponse {
+        ModelInferResponse {
+            id: self.id.clone(),
+            model_name: self.model.clone(),
+            model_version: self.version.clone(),
+            ..ModelInferResponse::default()
+        }
+    }
+}
+
+impl Reply {
+    fn good(response: ModelInferResponse) -> Box<Self> {
+        let error_message = String::new();
+        let message = ModelStreamInferResponse { error_message, infer_response: Some(response) };
+        Box::new(Self { message, error: None })
+    }
+
+    fn error(error: Error, about: ModelInferResponse) -> Box<Self> {
+        let error_message = error.message().to_owned();
+        let message = ModelStreamInferResponse { error_message, infer_response: Some(about) };
+        Box::new(Self { message, error: Some(error) })
+    }
+}
+
+/// The answers to the requests of one stream. Dropping it, since the client has hung up, cancels
+/// what is still running.
+pub(crate) struct Answers {
+    events: mpsc::UnboundedReceiver<Event>,
+    order: Order<Box<Reply>>,
+    end: Option<Status>,
+    /// The first error ends the stream with its status instead of being told in a message.
+    close_on_error: bool,
+    cancellation: Cancellation,
+}
+
+impl Stream for Answers {
+    type Item = Result<ModelStreamInferResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if let Some(reply) = self.order.pop() {
+                return Poll::Ready(Some(match reply.error {
+                    // The stream is dropped after a status.
+                    Some(error) if self.close_on_error => Err(status(&error)),
+                    _ => Ok(reply.message),
+                }));
+            }
+            match ready!(self.events.poll_recv(context)) {
+                Some(Event::Answer { place, answer }) => self.order.push(place, answer),
+                Some(Event::End(status)) => self.end = Some(status),
+                // Nobody is left who could answer.
+                None => return Poll::Ready(self.end.take().map(Err)),
+            }
+        }
+    }
+}
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        self.cancellation.cancel();
+    }
+}
+
+#[cfg(test)]
+#[path = "stream_tests.rs"]
+mod tests;
