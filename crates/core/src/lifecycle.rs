@@ -2,19 +2,18 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use nereid_backend::{Backend, Host, Model, ModelSource, Placement};
 use nereid_inference::{Error, Result};
 use nereid_model_config::{self as model_config, ModelConfig};
 use nereid_repository::{ModelFolder, VersionPolicy, scan};
-use nereid_scheduler::{Batching, Dynamic};
 
 use crate::admit::Signature;
 use crate::catalog::{ModelState, VersionState};
 use crate::model::ModelVersion;
 use crate::pool::Pool;
 use crate::reshape::Reshapes;
+use crate::scheduling;
 use crate::seat::Runner;
 use crate::server::Server;
 use crate::statistics::Recorder;
@@ -157,8 +156,13 @@ impl Repositories {
         let model: Arc<dyn Model> = Arc::from(backend.load(&source, &self.host)?);
         let runners = start_instances(&model, &source.config)?;
         let recorder = Arc::new(Recorder::default());
-        let batching = batching(&source.config);
-        let pool = Pool::new(runners, batching, recorder.clone(), self.host.reactor.clone());
+        let pool = Pool::new(
+            runners,
+            scheduling::batching(&source.config),
+            scheduling::ordering(&source.config),
+            recorder.clone(),
+            self.host.reactor.clone(),
+        );
         Ok(Arc::new(ModelVersion {
             name: name.clone(),
             version,
@@ -227,12 +231,6 @@ fn refuse_unsupported(config: &ModelConfig) -> Result<()> {
         (!config.model_warmup.is_empty(), "model_warmup"),
         (!config.batch_input.is_empty(), "batch_input"),
         (!config.batch_output.is_empty(), "batch_output"),
-        (
-            config.dynamic_batching().is_some_and(|dynamic| {
-                dynamic.priority_levels > 0 || dynamic.default_queue_policy.is_some()
-            }),
-            "dynamic_batching with priority levels or queue policies",
-        ),
     ];
     match refused.iter().find(|(asked, _)| *asked) {
         Some((_, what)) => {
@@ -240,19 +238,6 @@ fn refuse_unsupported(config: &ModelConfig) -> Result<()> {
         }
         None => Ok(()),
     }
-}
-
-fn batching(config: &ModelConfig) -> Batching {
-    let dynamic = config.dynamic_batching().map(|dynamic| {
-        let mut preferred_batch_sizes: Vec<usize> =
-            dynamic.preferred_batch_size.iter().map(|&size| size.max(0) as usize).collect();
-        preferred_batch_sizes.sort_unstable();
-        let max_queue_delay = Duration::from_micros(dynamic.max_queue_delay_microseconds);
-        Dynamic { preferred_batch_sizes, max_queue_delay }
-    });
-    let max_batch_size = config.max_batch_size.max(0) as usize;
-    // A model that takes no batch dimension has nothing to join requests along.
-    Batching { max_batch_size, dynamic: dynamic.filter(|_| max_batch_size > 0) }
 }
 
 /// Starts every instance of every group, in parallel: a Python worker takes its time to import.

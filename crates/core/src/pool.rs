@@ -8,16 +8,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use nereid_backend::{Batch, BatchOwner, BatchReport};
-use nereid_inference::{Error, Request};
-use nereid_scheduler::{Batching, Queue, Step};
+use nereid_inference::Request;
+use nereid_scheduler::{Batching, Dispatch, Queue, Rejected, Step};
 use tokio::runtime::Handle;
 
+use crate::ordering::Ordering;
 use crate::seat::Runner;
 use crate::statistics::Recorder;
 
 pub(crate) struct Pool {
     runners: Vec<Runner>,
     state: Mutex<State>,
+    /// Where answers must keep the order of their requests.
+    ordering: Option<Ordering>,
     recorder: Arc<Recorder>,
     reactor: Handle,
 }
@@ -37,16 +40,15 @@ impl Pool {
     pub(crate) fn new(
         runners: Vec<Runner>,
         batching: Batching,
+        ordering: Option<Ordering>,
         recorder: Arc<Recorder>,
         reactor: Handle,
     ) -> Arc<Self> {
-        // A batch can only grow while it waits here, so a batching model's instances are not
-        // given work ahead of time.
-        let ahead = if batching.dynamic.is_some() { 1 } else { usize::MAX };
+        let ahead = if batching.gains_by_waiting() { 1 } else { usize::MAX };
         let places = runners.iter().map(|runner| runner.depth().min(ahead)).collect();
         let queue = Queue::new(batching);
         let state = State { queue, places, pumping: false, noted: false, timer: None };
-        Arc::new(Self { runners, state: Mutex::new(state), recorder, reactor })
+        Arc::new(Self { runners, state: Mutex::new(state), ordering, recorder, reactor })
     }
 
     /// Fifth stop of a request: into the queue, and on if an instance is free.
@@ -68,29 +70,30 @@ impl Pool {
         }
         state.pumping = true;
         while std::mem::take(&mut state.noted) {
-            let cancelled = state.queue.take_cancelled();
-            if !cancelled.is_empty() {
+            state.queue.reject_cancelled();
+            loop {
+                let dispatch = self.next(&mut state);
+                let rejected = state.queue.take_rejected();
+                if dispatch.is_none() && rejected.is_empty() {
+                    break;
+                }
                 drop(state);
-                answer_cancelled(cancelled);
-                state = self.lock();
-            }
-            while let Some((seat, requests)) = self.next(&mut state) {
-                drop(state);
-                self.runners[seat].run(Batch::new(requests, self.clone(), seat));
+                rejected.into_iter().for_each(answer);
+                if let Some(dispatch) = dispatch {
+                    self.run(dispatch);
+                }
                 state = self.lock();
             }
         }
         state.pumping = false;
     }
 
-    /// Sixth stop: the scheduler's decision, with the instance that has the most places free.
-    fn next(self: &Arc<Self>, state: &mut State) -> Option<(usize, Vec<Request>)> {
-        let free = |&seat: &usize| state.places[seat];
-        let seat = (0..self.runners.len()).rev().max_by_key(free).filter(|seat| free(seat) > 0)?;
-        match state.queue.step(Instant::now()) {
-            Step::Dispatch(requests) => {
-                state.places[seat] -= 1;
-                Some((seat, requests))
+    /// Sixth stop: the scheduler's decision.
+    fn next(self: &Arc<Self>, state: &mut State) -> Option<Dispatch> {
+        match state.queue.step(Instant::now(), &state.places) {
+            Step::Dispatch(dispatch) => {
+                state.places[dispatch.instance] -= 1;
+                Some(dispatch)
             }
             Step::WaitUntil(until) => {
                 self.set_timer(state, until);
@@ -100,16 +103,27 @@ impl Pool {
         }
     }
 
+    fn run(self: &Arc<Self>, dispatch: Dispatch) {
+        let Dispatch { instance, mut requests } = dispatch;
+        if let Some(ordering) = &self.ordering {
+            requests.iter_mut().for_each(|request| ordering.join(request));
+        }
+        self.runners[instance].run(Batch::new(requests, self.clone(), instance));
+    }
+
     fn set_timer(self: &Arc<Self>, state: &mut State, until: Instant) {
         if state.timer.is_some_and(|set| set <= until) {
             return;
         }
         state.timer = Some(until);
-        let pool = self.clone();
+        // Whoever still waits keeps the pool alive; a timer must not.
+        let pool = Arc::downgrade(self);
         self.reactor.spawn(async move {
             tokio::time::sleep_until(until.into()).await;
-            pool.lock().timer = None;
-            pool.pump();
+            if let Some(pool) = pool.upgrade() {
+                pool.lock().timer = None;
+                pool.pump();
+            }
         });
     }
 
@@ -126,8 +140,6 @@ impl BatchOwner for Pool {
     }
 }
 
-fn answer_cancelled(requests: Vec<Request>) {
-    for request in requests {
-        request.responder.answer(Err(Error::cancelled()));
-    }
+fn answer(Rejected { request, error }: Rejected) {
+    request.responder.answer(Err(error));
 }
