@@ -4,6 +4,7 @@
 
 mod admit;
 mod catalog;
+mod controls;
 mod lifecycle;
 mod model;
 mod ordering;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use nereid_backend::{Backend, Host, Model, ModelSource, Placement};
 use nereid_inference::{Error, Result};
+use nereid_model_config::proto::ModelSequenceBatching;
 use nereid_model_config::{self as model_config, ModelConfig};
 use nereid_repository::{ModelFolder, VersionPolicy, scan};
 
@@ -13,7 +14,7 @@ use crate::catalog::{ModelState, VersionState};
 use crate::model::ModelVersion;
 use crate::pool::Pool;
 use crate::reshape::Reshapes;
-use crate::scheduling;
+use crate::scheduling::Scheduling;
 use crate::seat::Runner;
 use crate::server::Server;
 use crate::statistics::Recorder;
@@ -156,13 +157,8 @@ impl Repositories {
         let model: Arc<dyn Model> = Arc::from(backend.load(&source, &self.host)?);
         let runners = start_instances(&model, &source.config)?;
         let recorder = Arc::new(Recorder::default());
-        let pool = Pool::new(
-            runners,
-            scheduling::batching(&source.config),
-            scheduling::ordering(&source.config),
-            recorder.clone(),
-            self.host.reactor.clone(),
-        );
+        let scheduling = Scheduling::new(&source.config, runners.len());
+        let pool = Pool::new(runners, scheduling, recorder.clone(), self.host.reactor.clone());
         Ok(Arc::new(ModelVersion {
             name: name.clone(),
             version,
@@ -224,8 +220,11 @@ fn version_policy(config: &ModelConfig) -> VersionPolicy {
 
 /// What a configuration may ask for and this version cannot do is refused, not ignored.
 fn refuse_unsupported(config: &ModelConfig) -> Result<()> {
+    let sequences =
+        |asks: fn(&ModelSequenceBatching) -> bool| config.sequence_batching().is_some_and(asks);
     let refused = [
-        (config.sequence_batching().is_some(), "sequence_batching"),
+        (sequences(|sequence| sequence.iterative_sequence), "an iterative sequence"),
+        (sequences(|sequence| !sequence.state.is_empty()), "state in sequence_batching"),
         (config.ensemble_scheduling().is_some(), "ensemble_scheduling"),
         (config.response_cache.as_ref().is_some_and(|cache| cache.enable), "response_cache"),
         (!config.model_warmup.is_empty(), "model_warmup"),

@@ -9,10 +9,12 @@ use std::time::Instant;
 
 use nereid_backend::{Batch, BatchOwner, BatchReport};
 use nereid_inference::Request;
-use nereid_scheduler::{Batching, Dispatch, Queue, Rejected, Step};
+use nereid_scheduler::{Dispatch, Rejected, Scheduler, Step};
 use tokio::runtime::Handle;
 
+use crate::controls::Controls;
 use crate::ordering::Ordering;
+use crate::scheduling::Scheduling;
 use crate::seat::Runner;
 use crate::statistics::Recorder;
 
@@ -21,12 +23,14 @@ pub(crate) struct Pool {
     state: Mutex<State>,
     /// Where answers must keep the order of their requests.
     ordering: Option<Ordering>,
+    /// Where the model has sequences.
+    controls: Option<Controls>,
     recorder: Arc<Recorder>,
     reactor: Handle,
 }
 
 struct State {
-    queue: Queue,
+    scheduler: Scheduler,
     /// How many more batches each instance takes.
     places: Vec<usize>,
     /// Somebody is handing out batches; who brings another event only leaves a note.
@@ -39,21 +43,19 @@ struct State {
 impl Pool {
     pub(crate) fn new(
         runners: Vec<Runner>,
-        batching: Batching,
-        ordering: Option<Ordering>,
+        scheduling: Scheduling,
         recorder: Arc<Recorder>,
         reactor: Handle,
     ) -> Arc<Self> {
-        let ahead = if batching.gains_by_waiting() { 1 } else { usize::MAX };
+        let Scheduling { scheduler, ahead, ordering, controls } = scheduling;
         let places = runners.iter().map(|runner| runner.depth().min(ahead)).collect();
-        let queue = Queue::new(batching);
-        let state = State { queue, places, pumping: false, noted: false, timer: None };
-        Arc::new(Self { runners, state: Mutex::new(state), ordering, recorder, reactor })
+        let state = State { scheduler, places, pumping: false, noted: false, timer: None };
+        Arc::new(Self { runners, state: Mutex::new(state), ordering, controls, recorder, reactor })
     }
 
     /// Fifth stop of a request: into the queue, and on if an instance is free.
     pub(crate) fn submit(self: &Arc<Self>, request: Request) {
-        self.lock().queue.push(request, Instant::now());
+        self.lock().scheduler.push(request, Instant::now());
         self.pump();
     }
 
@@ -70,10 +72,10 @@ impl Pool {
         }
         state.pumping = true;
         while std::mem::take(&mut state.noted) {
-            state.queue.reject_cancelled();
+            state.scheduler.reject_cancelled();
             loop {
                 let dispatch = self.next(&mut state);
-                let rejected = state.queue.take_rejected();
+                let rejected = state.scheduler.take_rejected();
                 if dispatch.is_none() && rejected.is_empty() {
                     break;
                 }
@@ -90,7 +92,7 @@ impl Pool {
 
     /// Sixth stop: the scheduler's decision.
     fn next(self: &Arc<Self>, state: &mut State) -> Option<Dispatch> {
-        match state.queue.step(Instant::now(), &state.places) {
+        match state.scheduler.step(Instant::now(), &state.places) {
             Step::Dispatch(dispatch) => {
                 state.places[dispatch.instance] -= 1;
                 Some(dispatch)
@@ -104,7 +106,10 @@ impl Pool {
     }
 
     fn run(self: &Arc<Self>, dispatch: Dispatch) {
-        let Dispatch { instance, mut requests } = dispatch;
+        let Dispatch { instance, mut requests, idle_rows, .. } = dispatch;
+        if let Some(controls) = &self.controls {
+            add_controls(controls, &mut requests, &idle_rows);
+        }
         if let Some(ordering) = &self.ordering {
             requests.iter_mut().for_each(|request| ordering.join(request));
         }
@@ -135,8 +140,23 @@ impl Pool {
 impl BatchOwner for Pool {
     fn batch_done(self: Arc<Self>, seat: usize, report: BatchReport) {
         self.recorder.record_batch(&report);
-        self.lock().places[seat] += 1;
+        let mut state = self.lock();
+        state.places[seat] += 1;
+        state.scheduler.batch_done(seat, Instant::now);
+        drop(state);
         self.pump();
+    }
+}
+
+/// Completes a batch of sequences: control inputs, and the rows that have nothing to run.
+fn add_controls(controls: &Controls, requests: &mut Vec<Request>, idle_rows: &[usize]) {
+    let idle: Vec<Request> = match requests.first() {
+        Some(first) => idle_rows.iter().map(|_| controls.idle_row(first)).collect(),
+        None => Vec::new(),
+    };
+    requests.iter_mut().for_each(|request| controls.add(request));
+    for (&row, request) in idle_rows.iter().zip(idle) {
+        requests.insert(row.min(requests.len()), request);
     }
 }
 

@@ -3,14 +3,48 @@
 use std::time::Duration;
 
 use nereid_model_config::proto::{
-    ModelConfig, ModelDynamicBatching, ModelQueuePolicy, model_queue_policy,
+    ModelConfig, ModelDynamicBatching, ModelQueuePolicy, ModelSequenceBatching, model_queue_policy,
+    model_sequence_batching::StrategyChoice,
 };
-use nereid_scheduler::{Batching, Dynamic, QueuePolicies, QueuePolicy, TimeoutAction};
+use nereid_scheduler::{
+    Batching, Dynamic, Queue, QueuePolicies, QueuePolicy, Scheduler, SequenceBatching, Sequences,
+    Strategy, TimeoutAction,
+};
 
+use crate::controls::Controls;
 use crate::ordering::Ordering;
 
+/// What a pool needs to know about the scheduling of its model.
+pub(crate) struct Scheduling {
+    pub(crate) scheduler: Scheduler,
+    /// How many batches an instance may be given before it is done with the first.
+    pub(crate) ahead: usize,
+    /// Where answers must keep the order of their requests.
+    pub(crate) ordering: Option<Ordering>,
+    /// Where the model has sequences.
+    pub(crate) controls: Option<Controls>,
+}
+
+impl Scheduling {
+    /// What the configuration asks for, for so many instances.
+    pub(crate) fn new(config: &ModelConfig, instances: usize) -> Self {
+        let controls = Controls::new(config);
+        if let Some(sequence) = config.sequence_batching() {
+            let sequences = Sequences::new(sequence_batching(config, sequence), instances);
+            let scheduler = Scheduler::Sequences(sequences);
+            // A sequence has one request in flight. That also keeps the order of answers within
+            // an instance, which is all that `preserve_ordering` of the oldest strategy promises.
+            return Self { scheduler, ahead: 1, ordering: None, controls };
+        }
+        let batching = batching(config);
+        let ahead = if batching.gains_by_waiting() { 1 } else { usize::MAX };
+        let scheduler = Scheduler::Queue(Queue::new(batching));
+        Self { scheduler, ahead, ordering: ordering(config), controls }
+    }
+}
+
 /// The default scheduler, or the dynamic batcher where the configuration asks for it.
-pub(crate) fn batching(config: &ModelConfig) -> Batching {
+fn batching(config: &ModelConfig) -> Batching {
     let dynamic = config.dynamic_batching().map(|dynamic| Dynamic {
         preferred_batch_sizes: ascending(&dynamic.preferred_batch_size),
         max_queue_delay: Duration::from_micros(dynamic.max_queue_delay_microseconds),
@@ -19,10 +53,37 @@ pub(crate) fn batching(config: &ModelConfig) -> Batching {
     Batching { max_batch_size: size(config.max_batch_size), dynamic, ragged_inputs: ragged(config) }
 }
 
-/// What keeps answers in order, where the configuration asks for that.
-pub(crate) fn ordering(config: &ModelConfig) -> Option<Ordering> {
+fn ordering(config: &ModelConfig) -> Option<Ordering> {
     let dynamic = config.dynamic_batching()?;
     dynamic.preserve_ordering.then(Ordering::default)
+}
+
+fn sequence_batching(config: &ModelConfig, sequence: &ModelSequenceBatching) -> SequenceBatching {
+    let max_batch_size = size(config.max_batch_size).max(1);
+    let mut slots = max_batch_size;
+    let strategy = match &sequence.strategy_choice {
+        Some(StrategyChoice::Oldest(oldest)) => {
+            if oldest.max_candidate_sequences > 0 {
+                slots = size(oldest.max_candidate_sequences);
+            }
+            Strategy::Oldest {
+                preferred_batch_sizes: ascending(&oldest.preferred_batch_size),
+                max_queue_delay: Duration::from_micros(oldest.max_queue_delay_microseconds),
+            }
+        }
+        Some(StrategyChoice::Direct(direct)) => Strategy::Direct {
+            max_queue_delay: Duration::from_micros(direct.max_queue_delay_microseconds),
+            minimum_slot_utilization: direct.minimum_slot_utilization,
+        },
+        None => Strategy::Direct { max_queue_delay: Duration::ZERO, minimum_slot_utilization: 0.0 },
+    };
+    SequenceBatching {
+        strategy,
+        slots,
+        max_batch_size,
+        max_sequence_idle: Duration::from_micros(sequence.max_sequence_idle_microseconds),
+        ragged_inputs: ragged(config),
+    }
 }
 
 fn policies(dynamic: &ModelDynamicBatching) -> QueuePolicies {

@@ -135,7 +135,7 @@ impl Queue {
             requests.extend((0..left).map_while(|_| level.pop()).map(|waiting| waiting.request));
         }
         self.waiting -= count;
-        Step::Dispatch(Dispatch { instance, requests })
+        Step::Dispatch(Dispatch { instance, requests, ..Dispatch::default() })
     }
 
     /// Applies the policies to the requests that have waited too long. Returns when the next may.

@@ -9,10 +9,14 @@ mod batching;
 mod fit;
 mod level;
 mod policy;
+mod scheduler;
+mod sequence;
 mod step;
 
 pub use batching::{Batching, Dynamic, Queue};
 pub use policy::{QueuePolicies, QueuePolicy, TimeoutAction};
+pub use scheduler::Scheduler;
+pub use sequence::{SequenceBatching, Sequences, Strategy};
 pub use step::{Dispatch, Rejected, Step};
 
 #[cfg(test)]

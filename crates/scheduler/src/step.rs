@@ -15,10 +15,15 @@ pub enum Step {
 }
 
 /// Requests that run together.
+#[derive(Default)]
 pub struct Dispatch {
     /// Which of the places' instances runs them.
     pub instance: usize,
     pub requests: Vec<Request>,
+    /// Rows of the batch that belong to sequences which have nothing to run now.
+    pub idle_rows: Vec<usize>,
+    /// The sequence of each request, by a key of its own; empty where there are no sequences.
+    pub sequences: Vec<u64>,
 }
 
 /// A request that will not run. The driver answers it, once it holds no lock.
