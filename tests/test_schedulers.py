@@ -1,4 +1,4 @@
-"""Queues, priorities, orders and sequences, seen by a client of Python models that hold a gate.
+"""Queues, priorities and orders, seen by a client of Python models that hold a gate.
 
 A request is known to be queued before the next one is sent: the server has answered two others
 meanwhile. So nothing here depends on how fast the machine is.
@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import tritonclient.http as httpclient
 from harness import Server, write_model
-from tritonclient.utils import InferenceServerException
 
 CLIENT = httpclient.InferenceServerClient
 
@@ -61,9 +60,9 @@ def gated(repository, name, scheduling, max_batch_size=1, instances=1, more_inpu
 class Call:
     """A request that is on its way, in the bytes of the stock client."""
 
-    def __init__(self, server, model, value, columns=1, **options):
-        tensor = httpclient.InferInput("IN", [1, columns], "INT32")
-        tensor.set_data_from_numpy(np.full((1, columns), value, np.int32))
+    def __init__(self, server, model, value, columns=1, rows=1, **options):
+        tensor = httpclient.InferInput("IN", [rows, columns], "INT32")
+        tensor.set_data_from_numpy(np.full((rows, columns), value, np.int32))
         body, json_size = CLIENT.generate_request_body([tensor], **options)
         self.connection = http.client.HTTPConnection(server.url, timeout=60)
         headers = {"Inference-Header-Content-Length": str(json_size)}
