@@ -1,6 +1,9 @@
 """Sequences of requests: slots, control inputs, the backlog, and what ends a sequence."""
 
+import numpy as np
+import onnx_models
 import pytest
+import tritonclient.http as httpclient
 from harness import Server, write_model
 from test_schedulers import Call, open_gate
 
@@ -53,6 +56,26 @@ CONTROLS = """
     { name: "CORRID" control [ { kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_%s } ] }
 """
 
+# A native model: its rows are slots, and the server keeps what it has added up.
+ACCUMULATE = """
+    backend: "onnxruntime"
+    max_batch_size: 4
+    input [ { name: "IN" data_type: TYPE_FP32 dims: [ 1 ] } ]
+    output [ { name: "OUT" data_type: TYPE_FP32 dims: [ 1 ] } %s ]
+    sequence_batching {
+      %s
+      control_input [
+        { name: "START" control [ { kind: CONTROL_SEQUENCE_START fp32_false_true: [ 0, %d ] } ] },
+        { name: "READY" control [ { kind: CONTROL_SEQUENCE_READY fp32_false_true: [ 0, 1 ] } ] }
+      ]
+      state [ {
+        input_name: "BEFORE" output_name: "AFTER" data_type: TYPE_FP32 dims: [ 1 ] %s
+      } ]
+    }
+"""
+
+FROM_FILE = """initial_state { name: "ten" data_type: TYPE_FP32 dims: [ 1 ] data_file: "ten" }"""
+
 HOUR = 3_600_000_000
 
 
@@ -79,6 +102,18 @@ def repository(tmp_path_factory):
     utilization = """direct { minimum_slot_utilization: 0.75
         max_queue_delay_microseconds: 3600000000 }"""
     controlled(repository, "together", strategy=utilization, controls="")
+    onnx_models.write(repository, "accumulate")
+    model = (repository / "accumulate/1/model.onnx").read_bytes()
+    for name, public, strategy, start, initial in [
+        ("accumulate", "", "direct { }", 1, ""),
+        ("public_state", ', { name: "AFTER" data_type: TYPE_FP32 dims: [ 1 ] }', "", 1, ""),
+        # The model does not clear its state at a start, so that it shows what it begins with.
+        ("from_file", "", "oldest { max_candidate_sequences: 2 }", 0, FROM_FILE),
+    ]:
+        config = ACCUMULATE % (public, strategy, start, initial)
+        write_model(repository, name, config, {"model.onnx": model})
+    (repository / "from_file/initial_state").mkdir()
+    (repository / "from_file/initial_state/ten").write_bytes(np.float32(10).tobytes())
     return repository
 
 
@@ -227,3 +262,36 @@ def test_direct_waits_for_its_slots(server):
     calls = [call(server, "together", value, value, start=True, end=True) for value in (1, 2, 3)]
     results = [request.result() for request in calls]
     assert [[row["IN"] for row in batch_of(result)] for result in results] == [[1, 2, 3]] * 3
+
+
+def accumulate(server, model, value, sequence, start=False, end=False):
+    """The outputs of a model that adds up, by name."""
+    tensor = httpclient.InferInput("IN", [1, 1], "FP32")
+    tensor.set_data_from_numpy(np.full((1, 1), value, np.float32))
+    client = httpclient.InferenceServerClient(server.url)
+    result = client.infer(
+        model, [tensor], sequence_id=sequence, sequence_start=start, sequence_end=end
+    )
+    names = [output["name"] for output in result.get_response()["outputs"]]
+    return {name: result.as_numpy(name).item() for name in names}
+
+
+def test_states_are_kept_between_requests(server):
+    sums = {}
+    for step in range(4):
+        for sequence in (1, 2, 3):
+            arguments = (server, "accumulate", 10**step * sequence, sequence)
+            sums[sequence] = accumulate(*arguments, start=step == 0, end=step == 3)
+    assert sums == {1: {"OUT": 1111}, 2: {"OUT": 2222}, 3: {"OUT": 3333}}
+    assert accumulate(server, "accumulate", 5, 1, start=True, end=True) == {"OUT": 5}
+
+
+def test_a_state_may_be_an_output_too(server):
+    assert accumulate(server, "public_state", 1, 1, start=True) == {"OUT": 1, "AFTER": 1}
+    assert accumulate(server, "public_state", 2, 1, end=True) == {"OUT": 3, "AFTER": 3}
+
+
+def test_a_state_may_begin_with_a_file(server):
+    assert accumulate(server, "from_file", 1, 1, start=True) == {"OUT": 11}
+    assert accumulate(server, "from_file", 2, 1, start=True) == {"OUT": 12}, "begun anew"
+    assert accumulate(server, "from_file", 3, 1, end=True) == {"OUT": 15}

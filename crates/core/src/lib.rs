@@ -5,6 +5,7 @@
 mod admit;
 mod catalog;
 mod controls;
+mod initial_state;
 mod lifecycle;
 mod model;
 mod ordering;
@@ -12,7 +13,9 @@ mod pool;
 mod reshape;
 mod scheduling;
 mod seat;
+mod sequencing;
 mod server;
+mod states;
 mod statistics;
 
 pub use catalog::{Catalog, ModelState, VersionState};

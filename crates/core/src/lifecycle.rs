@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use nereid_backend::{Backend, Host, Model, ModelSource, Placement};
 use nereid_inference::{Error, Result};
-use nereid_model_config::proto::ModelSequenceBatching;
 use nereid_model_config::{self as model_config, ModelConfig};
 use nereid_repository::{ModelFolder, VersionPolicy, scan};
 
@@ -157,7 +156,7 @@ impl Repositories {
         let model: Arc<dyn Model> = Arc::from(backend.load(&source, &self.host)?);
         let runners = start_instances(&model, &source.config)?;
         let recorder = Arc::new(Recorder::default());
-        let scheduling = Scheduling::new(&source.config, runners.len());
+        let scheduling = Scheduling::new(&source.config, &source.model_dir, runners.len())?;
         let pool = Pool::new(runners, scheduling, recorder.clone(), self.host.reactor.clone());
         Ok(Arc::new(ModelVersion {
             name: name.clone(),
@@ -220,11 +219,11 @@ fn version_policy(config: &ModelConfig) -> VersionPolicy {
 
 /// What a configuration may ask for and this version cannot do is refused, not ignored.
 fn refuse_unsupported(config: &ModelConfig) -> Result<()> {
-    let sequences =
-        |asks: fn(&ModelSequenceBatching) -> bool| config.sequence_batching().is_some_and(asks);
     let refused = [
-        (sequences(|sequence| sequence.iterative_sequence), "an iterative sequence"),
-        (sequences(|sequence| !sequence.state.is_empty()), "state in sequence_batching"),
+        (
+            config.sequence_batching().is_some_and(|sequence| sequence.iterative_sequence),
+            "iterative_sequence",
+        ),
         (config.ensemble_scheduling().is_some(), "ensemble_scheduling"),
         (config.response_cache.as_ref().is_some_and(|cache| cache.enable), "response_cache"),
         (!config.model_warmup.is_empty(), "model_warmup"),

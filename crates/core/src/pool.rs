@@ -12,10 +12,10 @@ use nereid_inference::Request;
 use nereid_scheduler::{Dispatch, Rejected, Scheduler, Step};
 use tokio::runtime::Handle;
 
-use crate::controls::Controls;
 use crate::ordering::Ordering;
 use crate::scheduling::Scheduling;
 use crate::seat::Runner;
+use crate::sequencing::Sequencing;
 use crate::statistics::Recorder;
 
 pub(crate) struct Pool {
@@ -24,7 +24,7 @@ pub(crate) struct Pool {
     /// Where answers must keep the order of their requests.
     ordering: Option<Ordering>,
     /// Where the model has sequences.
-    controls: Option<Controls>,
+    sequencing: Option<Sequencing>,
     recorder: Arc<Recorder>,
     reactor: Handle,
 }
@@ -47,10 +47,17 @@ impl Pool {
         recorder: Arc<Recorder>,
         reactor: Handle,
     ) -> Arc<Self> {
-        let Scheduling { scheduler, ahead, ordering, controls } = scheduling;
+        let Scheduling { scheduler, ahead, ordering, sequencing } = scheduling;
         let places = runners.iter().map(|runner| runner.depth().min(ahead)).collect();
         let state = State { scheduler, places, pumping: false, noted: false, timer: None };
-        Arc::new(Self { runners, state: Mutex::new(state), ordering, controls, recorder, reactor })
+        Arc::new(Self {
+            runners,
+            state: Mutex::new(state),
+            ordering,
+            sequencing,
+            recorder,
+            reactor,
+        })
     }
 
     /// Fifth stop of a request: into the queue, and on if an instance is free.
@@ -92,7 +99,11 @@ impl Pool {
 
     /// Sixth stop: the scheduler's decision.
     fn next(self: &Arc<Self>, state: &mut State) -> Option<Dispatch> {
-        match state.scheduler.step(Instant::now(), &state.places) {
+        let step = state.scheduler.step(Instant::now(), &state.places);
+        if let Some(sequencing) = &self.sequencing {
+            sequencing.forget(&state.scheduler.take_lost());
+        }
+        match step {
             Step::Dispatch(dispatch) => {
                 state.places[dispatch.instance] -= 1;
                 Some(dispatch)
@@ -106,9 +117,9 @@ impl Pool {
     }
 
     fn run(self: &Arc<Self>, dispatch: Dispatch) {
-        let Dispatch { instance, mut requests, idle_rows, .. } = dispatch;
-        if let Some(controls) = &self.controls {
-            add_controls(controls, &mut requests, &idle_rows);
+        let Dispatch { instance, mut requests, idle_rows, sequences } = dispatch;
+        if let Some(sequencing) = &self.sequencing {
+            sequencing.complete(&mut requests, &idle_rows, &sequences);
         }
         if let Some(ordering) = &self.ordering {
             requests.iter_mut().for_each(|request| ordering.join(request));
@@ -145,18 +156,6 @@ impl BatchOwner for Pool {
         state.scheduler.batch_done(seat, Instant::now);
         drop(state);
         self.pump();
-    }
-}
-
-/// Completes a batch of sequences: control inputs, and the rows that have nothing to run.
-fn add_controls(controls: &Controls, requests: &mut Vec<Request>, idle_rows: &[usize]) {
-    let idle: Vec<Request> = match requests.first() {
-        Some(first) => idle_rows.iter().map(|_| controls.idle_row(first)).collect(),
-        None => Vec::new(),
-    };
-    requests.iter_mut().for_each(|request| controls.add(request));
-    for (&row, request) in idle_rows.iter().zip(idle) {
-        requests.insert(row.min(requests.len()), request);
     }
 }
 

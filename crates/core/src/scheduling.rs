@@ -1,7 +1,9 @@
 //! From the scheduling part of a configuration to the settings of a scheduler.
 
+use std::path::Path;
 use std::time::Duration;
 
+use nereid_inference::Result;
 use nereid_model_config::proto::{
     ModelConfig, ModelDynamicBatching, ModelQueuePolicy, ModelSequenceBatching, model_queue_policy,
     model_sequence_batching::StrategyChoice,
@@ -11,8 +13,8 @@ use nereid_scheduler::{
     Strategy, TimeoutAction,
 };
 
-use crate::controls::Controls;
 use crate::ordering::Ordering;
+use crate::sequencing::Sequencing;
 
 /// What a pool needs to know about the scheduling of its model.
 pub(crate) struct Scheduling {
@@ -22,24 +24,24 @@ pub(crate) struct Scheduling {
     /// Where answers must keep the order of their requests.
     pub(crate) ordering: Option<Ordering>,
     /// Where the model has sequences.
-    pub(crate) controls: Option<Controls>,
+    pub(crate) sequencing: Option<Sequencing>,
 }
 
 impl Scheduling {
     /// What the configuration asks for, for so many instances.
-    pub(crate) fn new(config: &ModelConfig, instances: usize) -> Self {
-        let controls = Controls::new(config);
+    pub(crate) fn new(config: &ModelConfig, model_dir: &Path, instances: usize) -> Result<Self> {
+        let sequencing = Sequencing::new(config, model_dir)?;
         if let Some(sequence) = config.sequence_batching() {
             let sequences = Sequences::new(sequence_batching(config, sequence), instances);
             let scheduler = Scheduler::Sequences(sequences);
             // A sequence has one request in flight. That also keeps the order of answers within
             // an instance, which is all that `preserve_ordering` of the oldest strategy promises.
-            return Self { scheduler, ahead: 1, ordering: None, controls };
+            return Ok(Self { scheduler, ahead: 1, ordering: None, sequencing });
         }
         let batching = batching(config);
         let ahead = if batching.gains_by_waiting() { 1 } else { usize::MAX };
         let scheduler = Scheduler::Queue(Queue::new(batching));
-        Self { scheduler, ahead, ordering: ordering(config), controls }
+        Ok(Self { scheduler, ahead, ordering: ordering(config), sequencing })
     }
 }
 
