@@ -83,27 +83,46 @@ impl Queue {
 
     /// Takes a request in, or rejects it where too many wait already.
     pub fn push(&mut self, request: Request, now: Instant) {
-        let number = self.level_of(&request);
-        let policy = self.policies.policy(number);
-        let level = self.levels.entry(number).or_default();
-        if policy.max_queue_size > 0 && level.len() >= policy.max_queue_size {
+        let number = self.policies.level(request.priority);
+        if self.is_full(number) {
             let prefix = log_prefix(&request.id);
             let error = Error::unavailable(format!("{prefix}Exceeds maximum queue size"));
             self.rejected.push(Rejected { request, error });
             return;
         }
-        if let Some(timeout) = policy.timeout(request.timeout_us)
-            && let Some(deadline) = now.checked_add(timeout)
-        {
+        let timeout = self.policies.policy(number).timeout(request.timeout_us);
+        if let Some(deadline) = timeout.and_then(|timeout| now.checked_add(timeout)) {
             self.timeouts.push(Reverse((deadline, number, self.arrivals)));
+            self.forget_timeouts();
         }
+        let level = self.levels.entry(number).or_default();
         level.push(Waiting { request, since: now, number: self.arrivals });
         self.arrivals += 1;
         self.waiting += 1;
     }
 
-    fn level_of(&self, request: &Request) -> u64 {
-        self.policies.level(request.priority)
+    fn is_full(&mut self, number: u64) -> bool {
+        let max = self.policies.policy(number).max_queue_size;
+        let full = |levels: &BTreeMap<u64, Level>| {
+            max > 0 && levels.get(&number).is_some_and(|level| level.len() >= max)
+        };
+        if !full(&self.levels) {
+            return false;
+        }
+        // Those whose clients are gone take nobody's place.
+        self.reject_cancelled();
+        full(&self.levels)
+    }
+
+    /// Drops the timeouts of requests that ran in time, once they are the larger part.
+    fn forget_timeouts(&mut self) {
+        if self.timeouts.len() > 2 * self.waiting + 64 {
+            let Self { timeouts, levels, arrivals, .. } = self;
+            timeouts.retain(|Reverse((_, level, number))| {
+                number == arrivals
+                    || levels.get(level).is_some_and(|level| level.is_in_time(*number))
+            });
+        }
     }
 
     /// Decides what runs next. `places` says how many batches each instance takes now.

@@ -245,3 +245,31 @@ fn the_freest_instance_is_chosen() {
     let crate::Step::Dispatch(dispatch) = queue.step(now, &[0, 2, 1]) else { panic!() };
     assert_eq!(dispatch.instance, 1);
 }
+
+#[test]
+fn those_whose_clients_are_gone_do_not_fill_a_queue() {
+    let mut queue = one_policy(QueuePolicy { max_queue_size: 1, ..QueuePolicy::default() });
+    let now = Instant::now();
+    let gone = request(1, 4);
+    gone.cancellation.cancel();
+    queue.push(gone, now);
+    queue.push(request(2, 4), now);
+    assert_eq!(rejected(&mut queue), ["Cancelled: "]);
+    assert_eq!(decide(&mut queue, now), "run [2]");
+}
+
+#[test]
+fn timeouts_of_requests_that_ran_are_forgotten() {
+    let policy = QueuePolicy { default_timeout: us(1_000_000), ..QueuePolicy::default() };
+    let mut queue = one_policy(policy);
+    let now = Instant::now();
+    queue.push(request(1, 4), now);
+    for _ in 0..1000 {
+        queue.push(request(2, 4), now);
+        assert_ne!(decide(&mut queue, now), "idle");
+    }
+    assert!(queue.timeouts.len() < 100 && queue.len() == 1);
+    assert_eq!(decide_busy(&mut queue, now), "wait 1000000 us");
+    assert_eq!(decide_busy(&mut queue, now + us(1_000_000)), "idle");
+    assert_eq!(rejected(&mut queue).len(), 1);
+}

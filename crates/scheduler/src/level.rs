@@ -37,10 +37,18 @@ impl Level {
         self.in_time.iter().chain(&self.delayed)
     }
 
+    /// Whether the request that arrived as the given one still waits in time.
+    pub(crate) fn is_in_time(&self, number: u64) -> bool {
+        self.find(number).is_some()
+    }
+
     /// Takes out the request that arrived as the given one, if it still waits in time.
     pub(crate) fn remove(&mut self, number: u64) -> Option<Waiting> {
-        let index = self.in_time.binary_search_by_key(&number, |waiting| waiting.number).ok()?;
-        self.in_time.remove(index)
+        self.in_time.remove(self.find(number)?)
+    }
+
+    fn find(&self, number: u64) -> Option<usize> {
+        self.in_time.binary_search_by_key(&number, |waiting| waiting.number).ok()
     }
 
     /// Puts a request that was removed behind all others.

@@ -231,8 +231,11 @@ impl Sequences {
 
     /// Ends the sequences of which a client has given up a request. Cheap when there are none.
     pub fn reject_cancelled(&mut self) {
-        let cancelled = self.streams.iter().filter(|(_, stream)| stream.is_cancelled());
-        let cancelled: Vec<u64> = cancelled.map(|(&key, _)| key).collect();
+        let ready = self.slots.all_ready().filter_map(|place| self.slots.occupant(place));
+        let cancelled: Vec<u64> = ready
+            .chain(self.backlog.iter().copied())
+            .filter(|key| self.streams.get(key).is_some_and(Stream::is_cancelled))
+            .collect();
         for key in cancelled {
             self.lose(key, &Error::cancelled());
         }

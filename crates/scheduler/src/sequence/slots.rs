@@ -74,6 +74,13 @@ impl Slots {
         &self.instances[instance].ready
     }
 
+    /// The slots of all instances that have something to run.
+    pub(super) fn all_ready(&self) -> impl Iterator<Item = Place> {
+        self.instances.iter().enumerate().flat_map(|(instance, Instance { ready, .. })| {
+            ready.iter().map(move |&(_, slot)| Place { instance, slot })
+        })
+    }
+
     /// Slots of an instance, free or not.
     pub(super) fn per_instance(&self) -> usize {
         self.instances.first().map_or(0, |instance| instance.slots.len())
