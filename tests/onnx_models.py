@@ -82,6 +82,19 @@ MODELS = {
         [value("y", T.STRING, ["batch", "n"])],
         [],
     ),
+    # Adds up a sequence: controls START and READY, a state from AFTER to BEFORE.
+    "accumulate": (
+        [
+            node("Sub", "one START", "later"),
+            node("Mul", "BEFORE later", "kept"),
+            node("Mul", "IN READY", "given"),
+            node("Add", "kept given", "OUT"),
+            node("Add", "OUT zero", "AFTER"),
+        ],
+        [value(name, T.FLOAT, ["batch", 1]) for name in ("IN", "START", "READY", "BEFORE")],
+        [value(name, T.FLOAT, ["batch", 1]) for name in ("OUT", "AFTER")],
+        [constant("one", 1), constant("zero", 0)],
+    ),
     # An operator that only ONNX Runtime has.
     "rare": (
         [node("Det", "x", "y")],

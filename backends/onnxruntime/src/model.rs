@@ -33,17 +33,23 @@ struct OutputSpec {
 impl OnnxModel {
     pub(crate) fn new(engine: Box<dyn Engine>, config: &ModelConfig, graph: &Graph) -> Self {
         let scalars = graph.inputs.iter().chain(&graph.overridable).filter(|p| p.is_scalar());
-        let output = |output: &nereid_model_config::ModelOutput| OutputSpec {
-            name: output.name.clone(),
-            scalar: graph
-                .output(&output.name)
-                .filter(|port| port.is_scalar())
-                .map(|_| output.dims.clone()),
+        let output = |name: &String, dims: &Vec<i64>| OutputSpec {
+            name: name.clone(),
+            scalar: graph.output(name).filter(|port| port.is_scalar()).map(|_| dims.clone()),
         };
+        // What becomes a state need not be an output that clients see.
+        let states = config.sequence_batching().map_or(&[][..], |sequence| &sequence.state);
+        let states = states.iter().filter(|s| config.find_output(&s.output_name).is_none());
+        let states = states.map(|state| output(&state.output_name, &state.dims));
         Self(Arc::new(Plan {
             engine,
             scalar_inputs: scalars.map(|port| port.name.clone()).collect(),
-            outputs: config.output.iter().map(output).collect(),
+            outputs: config
+                .output
+                .iter()
+                .map(|public| output(&public.name, &public.dims))
+                .chain(states)
+                .collect(),
         }))
     }
 }

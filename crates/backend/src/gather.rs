@@ -37,6 +37,14 @@ pub fn gather(requests: &[Request]) -> Result<Vec<GatheredInput>> {
             append(&mut data, first, &input.name)?;
             for request in rest {
                 let dims = append(&mut data, request, &input.name)?;
+                // Only ragged inputs get here with shapes that differ in more than the batch.
+                if dims.get(1..) != input.shape.get(1..) {
+                    return Err(Error::unsupported(format!(
+                        "input '{}' has another shape in each request of a batch, which this \
+                         backend cannot join",
+                        input.name
+                    )));
+                }
                 gathered.shape[0] += dims[0];
             }
             gathered.data = data.freeze();

@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 
 use nereid_inference::{
-    BytesElements, DataType, Error, Request, Result, Tensor, Truncated, display_shape,
-    element_count, log_prefix,
+    BytesElements, CorrelationId, DataType, Error, Request, Result, Tensor, Truncated,
+    display_shape, element_count, log_prefix,
 };
 use nereid_model_config::ModelConfig;
+use nereid_model_config::proto::model_sequence_batching::control::Kind;
 
 const BATCH_NOTE: &str = "NOTE: Setting a non-zero max_batch_size in the model config requires a \
     batch dimension to be prepended to each input shape. If you want to specify the full shape \
@@ -18,6 +19,8 @@ pub(crate) struct Signature {
     inputs: Vec<InputSpec>,
     outputs: Vec<String>,
     max_batch_size: i64,
+    /// The control input that tells the model which sequence it runs.
+    correlation: Option<(String, DataType)>,
 }
 
 struct InputSpec {
@@ -50,7 +53,8 @@ impl Signature {
             })
             .collect::<Result<_>>()?;
         let outputs = config.output.iter().map(|output| output.name.clone()).collect();
-        Ok(Self { inputs, outputs, max_batch_size: i64::from(config.max_batch_size) })
+        let max_batch_size = i64::from(config.max_batch_size);
+        Ok(Self { inputs, outputs, max_batch_size, correlation: correlation_input(config) })
     }
 
     /// Fourth stop of a request. Sets its batch size.
@@ -64,7 +68,25 @@ impl Signature {
                     .map_err(|message| refusal(request, &message))?;
             }
         }
-        Ok(())
+        self.check_correlation(model, request)
+    }
+
+    /// A model whose sequences have numbers cannot be told a name, and the other way round.
+    fn check_correlation(&self, model: &str, request: &Request) -> Result<()> {
+        let Some((name, expected)) = &self.correlation else { return Ok(()) };
+        let got = match request.correlation {
+            CorrelationId::None => return Ok(()),
+            CorrelationId::Number(_) => DataType::Uint64,
+            CorrelationId::Text(_) => DataType::Bytes,
+        };
+        if (got == DataType::Bytes) == (*expected == DataType::Bytes) {
+            return Ok(());
+        }
+        let message = format!(
+            "sequence batching control '{name}' data-type is '{got}', but model '{model}' expects \
+             '{expected}'"
+        );
+        Err(refusal(request, &message))
     }
 
     fn check_outputs(&self, model: &str, request: &Request) -> Result<()> {
@@ -168,6 +190,14 @@ impl Signature {
         }
         Ok(usize::try_from(batch_size).unwrap_or(0))
     }
+}
+
+fn correlation_input(config: &ModelConfig) -> Option<(String, DataType)> {
+    config.sequence_batching()?.control_input.iter().find_map(|input| {
+        let mut controls = input.control.iter();
+        let control = controls.find(|control| control.kind() == Kind::ControlSequenceCorrid)?;
+        Some((input.name.clone(), control.datatype()?))
+    })
 }
 
 fn check_input(model: &str, spec: &InputSpec, input: &Tensor, batches: bool) -> Result<(), String> {

@@ -5,16 +5,22 @@
 mod admit;
 mod call;
 mod catalog;
+mod controls;
 mod ensemble;
 mod index;
+mod initial_state;
 mod lifecycle;
+mod load_order;
 mod loading;
 mod model;
-mod order;
+mod ordering;
 mod pool;
 mod reshape;
+mod scheduling;
 mod seat;
+mod sequencing;
 mod server;
+mod states;
 mod statistics;
 
 pub use call::{Call, OnlyResponse, Outcome};

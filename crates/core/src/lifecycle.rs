@@ -16,8 +16,8 @@ use tempfile::TempDir;
 use crate::catalog::{ModelState, VersionState};
 use crate::ensemble::members;
 use crate::index::{IndexEntry, index};
+use crate::load_order::{Needs, circle, waves};
 use crate::loading::{Prepared, Repositories, chosen_versions};
-use crate::order::{Needs, circle, waves};
 use crate::server::Server;
 
 /// A folder that is being written to is looked at again after this time.

@@ -2,13 +2,11 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use nereid_backend::{Backend, Host, Model, ModelSource, Placement};
 use nereid_inference::{Error, Result};
 use nereid_model_config::{self as model_config, ModelConfig};
 use nereid_repository::{ModelFolder, VersionPolicy};
-use nereid_scheduler::{Batching, Dynamic};
 
 use crate::admit::Signature;
 use crate::catalog::Catalog;
@@ -16,6 +14,7 @@ use crate::ensemble::{self, Ensemble};
 use crate::model::{ModelVersion, Scheduler};
 use crate::pool::Pool;
 use crate::reshape::Reshapes;
+use crate::scheduling::Scheduling;
 use crate::seat::Runner;
 use crate::statistics::Recorder;
 
@@ -112,8 +111,8 @@ impl Repositories {
         let model: Arc<dyn Model> = Arc::from(backend.load(&source, &self.host)?);
         let runners = start_instances(&model, &source.config)?;
         let recorder = Arc::new(Recorder::default());
-        let batching = batching(&source.config);
-        let pool = Pool::new(runners, batching, recorder.clone(), self.host.reactor.clone());
+        let scheduling = Scheduling::new(&source.config, &source.model_dir, runners.len())?;
+        let pool = Pool::new(runners, scheduling, recorder.clone(), self.host.reactor.clone());
         finished(version, source.config, recorder, Scheduler::Pool(pool))
     }
 
@@ -220,17 +219,14 @@ fn version_policy(config: &ModelConfig) -> VersionPolicy {
 /// What a configuration may ask for and this version cannot do is refused, not ignored.
 fn refuse_unsupported(config: &ModelConfig) -> Result<()> {
     let refused = [
-        (config.sequence_batching().is_some(), "sequence_batching"),
+        (
+            config.sequence_batching().is_some_and(|sequence| sequence.iterative_sequence),
+            "iterative_sequence",
+        ),
         (config.response_cache.as_ref().is_some_and(|cache| cache.enable), "response_cache"),
         (!config.model_warmup.is_empty(), "model_warmup"),
         (!config.batch_input.is_empty(), "batch_input"),
         (!config.batch_output.is_empty(), "batch_output"),
-        (
-            config.dynamic_batching().is_some_and(|dynamic| {
-                dynamic.priority_levels > 0 || dynamic.default_queue_policy.is_some()
-            }),
-            "dynamic_batching with priority levels or queue policies",
-        ),
     ];
     match refused.iter().find(|(asked, _)| *asked) {
         Some((_, what)) => {
@@ -238,19 +234,6 @@ fn refuse_unsupported(config: &ModelConfig) -> Result<()> {
         }
         None => Ok(()),
     }
-}
-
-fn batching(config: &ModelConfig) -> Batching {
-    let dynamic = config.dynamic_batching().map(|dynamic| {
-        let mut preferred_batch_sizes: Vec<usize> =
-            dynamic.preferred_batch_size.iter().map(|&size| size.max(0) as usize).collect();
-        preferred_batch_sizes.sort_unstable();
-        let max_queue_delay = Duration::from_micros(dynamic.max_queue_delay_microseconds);
-        Dynamic { preferred_batch_sizes, max_queue_delay }
-    });
-    let max_batch_size = config.max_batch_size.max(0) as usize;
-    // A model that takes no batch dimension has nothing to join requests along.
-    Batching { max_batch_size, dynamic: dynamic.filter(|_| max_batch_size > 0) }
 }
 
 /// Starts every instance of every group, in parallel: a Python worker takes its time to import.

@@ -1,6 +1,6 @@
-//! The instances of one model version and the queue in front of them.
+//! The instances of one model version and the scheduler in front of them.
 //!
-//! There is no task that watches the queue. Whoever brings an event (a request, a finished batch,
+//! There is no task that watches the scheduler. Whoever brings an event (a request, a finished batch,
 //! a timer) asks the scheduler what to do and does it, so that a request wakes no thread but the
 //! one that runs its model.
 
@@ -8,22 +8,29 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use nereid_backend::{Batch, BatchOwner, BatchReport};
-use nereid_inference::{Error, Request};
-use nereid_scheduler::{Batching, Queue, Step};
+use nereid_inference::Request;
+use nereid_scheduler::{Dispatch, Rejected, Scheduler, Step};
 use tokio::runtime::Handle;
 
+use crate::ordering::Ordering;
+use crate::scheduling::Scheduling;
 use crate::seat::Runner;
+use crate::sequencing::Sequencing;
 use crate::statistics::Recorder;
 
 pub(crate) struct Pool {
     runners: Vec<Runner>,
     state: Mutex<State>,
+    /// Where answers must keep the order of their requests.
+    ordering: Option<Ordering>,
+    /// Where the model has sequences.
+    sequencing: Option<Sequencing>,
     recorder: Arc<Recorder>,
     reactor: Handle,
 }
 
 struct State {
-    queue: Queue,
+    scheduler: Scheduler,
     /// How many more batches each instance takes.
     places: Vec<usize>,
     /// Somebody is handing out batches; who brings another event only leaves a note.
@@ -36,22 +43,26 @@ struct State {
 impl Pool {
     pub(crate) fn new(
         runners: Vec<Runner>,
-        batching: Batching,
+        scheduling: Scheduling,
         recorder: Arc<Recorder>,
         reactor: Handle,
     ) -> Arc<Self> {
-        // A batch can only grow while it waits here, so a batching model's instances are not
-        // given work ahead of time.
-        let ahead = if batching.dynamic.is_some() { 1 } else { usize::MAX };
+        let Scheduling { scheduler, ahead, ordering, sequencing } = scheduling;
         let places = runners.iter().map(|runner| runner.depth().min(ahead)).collect();
-        let queue = Queue::new(batching);
-        let state = State { queue, places, pumping: false, noted: false, timer: None };
-        Arc::new(Self { runners, state: Mutex::new(state), recorder, reactor })
+        let state = State { scheduler, places, pumping: false, noted: false, timer: None };
+        Arc::new(Self {
+            runners,
+            state: Mutex::new(state),
+            ordering,
+            sequencing,
+            recorder,
+            reactor,
+        })
     }
 
-    /// Fifth stop of a request: into the queue, and on if an instance is free.
+    /// Fifth stop of a request: into the scheduler, and on if an instance is free.
     pub(crate) fn submit(self: &Arc<Self>, request: Request) {
-        self.lock().queue.push(request, Instant::now());
+        self.lock().scheduler.push(request, Instant::now());
         self.pump();
     }
 
@@ -68,29 +79,34 @@ impl Pool {
         }
         state.pumping = true;
         while std::mem::take(&mut state.noted) {
-            let cancelled = state.queue.take_cancelled();
-            if !cancelled.is_empty() {
+            state.scheduler.reject_cancelled();
+            loop {
+                let dispatch = self.next(&mut state);
+                let rejected = state.scheduler.take_rejected();
+                if dispatch.is_none() && rejected.is_empty() {
+                    break;
+                }
                 drop(state);
-                answer_cancelled(cancelled);
-                state = self.lock();
-            }
-            while let Some((seat, requests)) = self.next(&mut state) {
-                drop(state);
-                self.runners[seat].run(Batch::new(requests, self.clone(), seat));
+                rejected.into_iter().for_each(answer);
+                if let Some(dispatch) = dispatch {
+                    self.run(dispatch);
+                }
                 state = self.lock();
             }
         }
         state.pumping = false;
     }
 
-    /// Sixth stop: the scheduler's decision, with the instance that has the most places free.
-    fn next(self: &Arc<Self>, state: &mut State) -> Option<(usize, Vec<Request>)> {
-        let free = |&seat: &usize| state.places[seat];
-        let seat = (0..self.runners.len()).rev().max_by_key(free).filter(|seat| free(seat) > 0)?;
-        match state.queue.step(Instant::now()) {
-            Step::Dispatch(requests) => {
-                state.places[seat] -= 1;
-                Some((seat, requests))
+    /// Sixth stop: the scheduler's decision.
+    fn next(self: &Arc<Self>, state: &mut State) -> Option<Dispatch> {
+        let step = state.scheduler.step(Instant::now(), &state.places);
+        if let Some(sequencing) = &self.sequencing {
+            sequencing.forget(&state.scheduler.take_lost());
+        }
+        match step {
+            Step::Dispatch(dispatch) => {
+                state.places[dispatch.instance] -= 1;
+                Some(dispatch)
             }
             Step::WaitUntil(until) => {
                 self.set_timer(state, until);
@@ -100,17 +116,41 @@ impl Pool {
         }
     }
 
+    fn run(self: &Arc<Self>, dispatch: Dispatch) {
+        let Dispatch { instance, mut requests, idle_rows, sequences } = dispatch;
+        if let Some(sequencing) = &self.sequencing {
+            sequencing.complete(&mut requests, &idle_rows, &sequences);
+        }
+        if let Some(ordering) = &self.ordering {
+            requests.iter_mut().for_each(|request| ordering.join(request));
+        }
+        self.runners[instance].run(Batch::new(requests, self.clone(), instance));
+    }
+
     fn set_timer(self: &Arc<Self>, state: &mut State, until: Instant) {
         if state.timer.is_some_and(|set| set <= until) {
             return;
         }
         state.timer = Some(until);
-        let pool = self.clone();
+        // Whoever still waits keeps the pool alive; a timer must not.
+        let pool = Arc::downgrade(self);
         self.reactor.spawn(async move {
             tokio::time::sleep_until(until.into()).await;
-            pool.lock().timer = None;
-            pool.pump();
+            if let Some(pool) = pool.upgrade() {
+                pool.timer_fired(until);
+            }
         });
+    }
+
+    fn timer_fired(self: &Arc<Self>, at: Instant) {
+        let mut state = self.lock();
+        // An earlier timer has taken the place of this one; it set the next when it fired.
+        if state.timer != Some(at) {
+            return;
+        }
+        state.timer = None;
+        drop(state);
+        self.pump();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -121,13 +161,14 @@ impl Pool {
 impl BatchOwner for Pool {
     fn batch_done(self: Arc<Self>, seat: usize, report: BatchReport) {
         self.recorder.record_batch(&report);
-        self.lock().places[seat] += 1;
+        let mut state = self.lock();
+        state.places[seat] += 1;
+        state.scheduler.batch_done(seat, Instant::now);
+        drop(state);
         self.pump();
     }
 }
 
-fn answer_cancelled(requests: Vec<Request>) {
-    for request in requests {
-        request.responder.answer(Err(Error::cancelled()));
-    }
+fn answer(Rejected { request, error }: Rejected) {
+    request.responder.answer(Err(error));
 }

@@ -12,7 +12,8 @@ use crate::model::ModelVersion;
 use crate::statistics::ModelStatistics;
 
 /// The protocol extensions that are served, by Triton's names.
-const EXTENSIONS: [&str; 6] = [
+const EXTENSIONS: [&str; 7] = [
+    "sequence",
     "model_repository",
     "schedule_policy",
     "model_configuration",

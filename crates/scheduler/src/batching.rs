@@ -1,9 +1,15 @@
-//! The default scheduler and the dynamic batcher: one queue, two ways to take from it.
+//! The default scheduler and the dynamic batcher: queues by priority, two ways to take from them.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::time::{Duration, Instant};
 
-use nereid_inference::Request;
+use nereid_inference::{Error, Request, log_prefix};
+
+use crate::fit::Limits;
+use crate::level::{Level, Waiting};
+use crate::policy::{QueuePolicies, TimeoutAction};
+use crate::step::{Dispatch, Rejected, Step, earlier, freest, wait};
 
 /// How requests are put together.
 #[derive(Clone, Debug, Default)]
@@ -12,6 +18,8 @@ pub struct Batching {
     pub max_batch_size: usize,
     /// Without it every request is a batch of its own.
     pub dynamic: Option<Dynamic>,
+    /// Inputs whose shapes may differ between the requests of a batch.
+    pub ragged_inputs: Vec<String>,
 }
 
 /// Settings of the dynamic batcher.
@@ -21,125 +29,174 @@ pub struct Dynamic {
     pub preferred_batch_sizes: Vec<usize>,
     /// How long the oldest request may wait for others.
     pub max_queue_delay: Duration,
+    pub policies: QueuePolicies,
 }
 
-/// Requests that wait for an instance, in order of arrival.
+impl Batching {
+    /// Whether something may still happen to a request while it waits (it may get company, be
+    /// overtaken or wait too long), so that it is better not given to a busy instance ahead of time.
+    pub fn gains_by_waiting(&self) -> bool {
+        let dynamic = self.dynamic.as_ref();
+        dynamic.is_some_and(|dynamic| self.max_batch_size > 1 || dynamic.policies.matter())
+    }
+}
+
+/// Requests that wait for an instance, by priority and then in order of arrival.
 pub struct Queue {
-    batching: Batching,
-    waiting: VecDeque<Waiting>,
-}
-
-struct Waiting {
-    request: Request,
-    since: Instant,
-}
-
-/// What to do while an instance is free.
-pub enum Step {
-    /// Run these together.
-    Dispatch(Vec<Request>),
-    /// A better batch may come; ask again by then at the latest.
-    WaitUntil(Instant),
-    /// Nothing waits.
-    Idle,
+    limits: Limits,
+    /// How long to wait for others; `None`: every request runs alone.
+    max_queue_delay: Option<Duration>,
+    policies: QueuePolicies,
+    /// The highest priority first.
+    levels: BTreeMap<u64, Level>,
+    waiting: usize,
+    /// When who will have waited too long, with level and number. Those that ran stay in it.
+    timeouts: BinaryHeap<Reverse<(Instant, u64, u64)>>,
+    arrivals: u64,
+    rejected: Vec<Rejected>,
 }
 
 impl Queue {
     pub fn new(batching: Batching) -> Self {
-        Self { batching, waiting: VecDeque::new() }
+        let Batching { max_batch_size, dynamic, ragged_inputs } = batching;
+        let max_queue_delay = dynamic.as_ref().map(|dynamic| dynamic.max_queue_delay);
+        let Dynamic { preferred_batch_sizes, policies, .. } = dynamic.unwrap_or_default();
+        Self {
+            limits: Limits { max_batch_size, preferred_batch_sizes, ragged_inputs },
+            max_queue_delay,
+            policies,
+            levels: BTreeMap::new(),
+            waiting: 0,
+            timeouts: BinaryHeap::new(),
+            arrivals: 0,
+            rejected: Vec::new(),
+        }
     }
 
     pub fn len(&self) -> usize {
-        self.waiting.len()
+        self.waiting
     }
 
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.waiting == 0
     }
 
+    /// Takes a request in, or rejects it where too many wait already.
     pub fn push(&mut self, request: Request, now: Instant) {
-        self.waiting.push_back(Waiting { request, since: now });
-    }
-
-    /// Takes out the requests whose clients are gone, for the caller to answer once it holds no
-    /// lock. Cheap when there are none.
-    pub fn take_cancelled(&mut self) -> Vec<Request> {
-        if !self.waiting.iter().any(|waiting| waiting.request.cancellation.is_cancelled()) {
-            return Vec::new();
+        let number = self.policies.level(request.priority);
+        if self.is_full(number) {
+            let prefix = log_prefix(&request.id);
+            let error = Error::unavailable(format!("{prefix}Exceeds maximum queue size"));
+            self.rejected.push(Rejected { request, error });
+            return;
         }
-        let (cancelled, waiting) = std::mem::take(&mut self.waiting)
-            .into_iter()
-            .partition(|waiting| waiting.request.cancellation.is_cancelled());
-        self.waiting = waiting;
-        let cancelled: VecDeque<Waiting> = cancelled;
-        cancelled.into_iter().map(|waiting| waiting.request).collect()
-    }
-
-    /// Decides for a free instance. An idle model answers a lone request at once unless its
-    /// configuration asks for a delay.
-    pub fn step(&mut self, now: Instant) -> Step {
-        let Some(first) = self.waiting.front() else { return Step::Idle };
-        let Some(dynamic) = &self.batching.dynamic else { return self.dispatch(1) };
-        let deadline = first.since + dynamic.max_queue_delay;
-        let fit = self.fitting();
-        let best = dynamic.preferred_batch_sizes.last() == Some(&fit.size);
-        if fit.closed || best || now >= deadline {
-            return self.dispatch(fit.preferred.unwrap_or(fit.count));
+        let timeout = self.policies.policy(number).timeout(request.timeout_us);
+        if let Some(deadline) = timeout.and_then(|timeout| now.checked_add(timeout)) {
+            self.timeouts.push(Reverse((deadline, number, self.arrivals)));
+            self.forget_timeouts();
         }
-        Step::WaitUntil(deadline)
+        let level = self.levels.entry(number).or_default();
+        level.push(Waiting { request, since: now, number: self.arrivals });
+        self.arrivals += 1;
+        self.waiting += 1;
     }
 
-    fn dispatch(&mut self, count: usize) -> Step {
-        Step::Dispatch(self.waiting.drain(..count).map(|waiting| waiting.request).collect())
+    fn is_full(&mut self, number: u64) -> bool {
+        let max = self.policies.policy(number).max_queue_size;
+        let full = |levels: &BTreeMap<u64, Level>| {
+            max > 0 && levels.get(&number).is_some_and(|level| level.len() >= max)
+        };
+        if !full(&self.levels) {
+            return false;
+        }
+        // Those whose clients are gone take nobody's place.
+        self.reject_cancelled();
+        full(&self.levels)
     }
 
-    /// How many requests from the front can run together.
-    fn fitting(&self) -> Fit {
-        let dynamic = self.batching.dynamic.as_ref();
-        let preferred_sizes = dynamic.map_or(&[][..], |dynamic| &dynamic.preferred_batch_sizes);
-        let mut fit = Fit { count: 0, size: 0, preferred: None, closed: false };
-        for Waiting { request, .. } in &self.waiting {
-            let size = fit.size + request.batch_size;
-            let joins =
-                size <= self.batching.max_batch_size && joins(&self.waiting[0].request, request);
-            if fit.count > 0 && !joins {
-                fit.closed = true;
-                break;
+    /// Drops the timeouts of requests that ran in time, once they are the larger part.
+    fn forget_timeouts(&mut self) {
+        if self.timeouts.len() > 2 * self.waiting + 64 {
+            let Self { timeouts, levels, arrivals, .. } = self;
+            timeouts.retain(|Reverse((_, level, number))| {
+                number == arrivals
+                    || levels.get(level).is_some_and(|level| level.is_in_time(*number))
+            });
+        }
+    }
+
+    /// Decides what runs next. `places` says how many batches each instance takes now.
+    ///
+    /// An idle model answers a lone request at once unless its configuration asks for a delay.
+    pub fn step(&mut self, now: Instant, places: &[usize]) -> Step {
+        let timeout = self.expire(now);
+        let Some(instance) = freest(places) else { return wait(timeout) };
+        let Some(delay) = self.max_queue_delay else { return self.dispatch(instance, 1) };
+        let waiting = self.levels.values().flat_map(Level::iter);
+        let waiting = waiting.map(|waiting| (&waiting.request, waiting.since));
+        let Some(fit) = self.limits.fit(waiting) else { return Step::Idle };
+        match fit.oldest.checked_add(delay) {
+            Some(deadline) if now >= deadline => self.dispatch(instance, fit.take()),
+            _ if fit.closed => self.dispatch(instance, fit.take()),
+            deadline => wait(earlier(deadline, timeout)),
+        }
+    }
+
+    /// Takes out the first `count` requests, or as many as there are.
+    fn dispatch(&mut self, instance: usize, count: usize) -> Step {
+        let count = count.min(self.waiting);
+        if count == 0 {
+            return Step::Idle;
+        }
+        let mut requests = Vec::with_capacity(count);
+        for level in self.levels.values_mut() {
+            let left = count - requests.len();
+            requests.extend((0..left).map_while(|_| level.pop()).map(|waiting| waiting.request));
+        }
+        self.waiting -= count;
+        Step::Dispatch(Dispatch { instance, requests, ..Dispatch::default() })
+    }
+
+    /// Applies the policies to the requests that have waited too long. Returns when the next may.
+    fn expire(&mut self, now: Instant) -> Option<Instant> {
+        while let Some(&Reverse((deadline, number, arrival))) = self.timeouts.peek() {
+            if self.waiting > 0 && deadline > now {
+                return Some(deadline);
             }
-            fit.count += 1;
-            fit.size = size;
-            if preferred_sizes.contains(&size) {
-                fit.preferred = Some(fit.count);
+            self.timeouts.pop();
+            let Some(level) = self.levels.get_mut(&number) else { continue };
+            let Some(waiting) = level.remove(arrival) else { continue };
+            match self.policies.policy(number).timeout_action {
+                TimeoutAction::Delay => level.delay(waiting),
+                TimeoutAction::Reject => {
+                    self.waiting -= 1;
+                    let error = Error::unavailable("Request timeout expired");
+                    self.rejected.push(Rejected { request: waiting.request, error });
+                }
             }
         }
-        fit.closed |= fit.size >= self.batching.max_batch_size;
-        fit
+        None
+    }
+
+    /// Rejects the requests whose clients are gone. Cheap when there are none.
+    pub fn reject_cancelled(&mut self) {
+        for level in self.levels.values_mut() {
+            for request in level.take_cancelled() {
+                self.waiting -= 1;
+                self.rejected.push(Rejected { request, error: Error::cancelled() });
+            }
+        }
+    }
+
+    /// What was rejected since the last call.
+    pub fn take_rejected(&mut self) -> Vec<Rejected> {
+        std::mem::take(&mut self.rejected)
     }
 }
 
-/// The longest run of requests at the front that may form a batch.
-struct Fit {
-    count: usize,
-    size: usize,
-    /// The largest part of it whose size is a preferred one, in requests.
-    preferred: Option<usize>,
-    /// Nothing that may still come can join it.
-    closed: bool,
-}
-
-/// Whether two requests differ in nothing but their first dimension.
-fn joins(first: &Request, other: &Request) -> bool {
-    fn rest(shape: &[i64]) -> &[i64] {
-        shape.get(1..).unwrap_or_default()
-    }
-    first.inputs.len() == other.inputs.len()
-        && first.inputs.iter().all(|input| {
-            other.input(&input.name).is_some_and(|same| {
-                input.datatype == same.datatype && rest(&input.shape) == rest(&same.shape)
-            })
-        })
-}
-
+#[cfg(test)]
+#[path = "batching_properties.rs"]
+mod properties;
 #[cfg(test)]
 #[path = "batching_tests.rs"]
 mod tests;

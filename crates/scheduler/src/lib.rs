@@ -1,9 +1,23 @@
-//! Decides which requests run together and when.
+//! Decides which requests run together, on which instance, and when.
 //!
 //! A scheduler here is a plain struct driven by `push` and `step(now)`: no task, no lock, no clock
-//! of its own. Whoever drives it (the pool of a model's instances) hands over what it decides.
+//! of its own. Whoever drives it (the pool of a model's instances) hands over what it decides and
+//! answers what it rejects.
 #![forbid(unsafe_code)]
 
 mod batching;
+mod fit;
+mod level;
+mod policy;
+mod scheduler;
+mod sequence;
+mod step;
 
-pub use batching::{Batching, Dynamic, Queue, Step};
+pub use batching::{Batching, Dynamic, Queue};
+pub use policy::{QueuePolicies, QueuePolicy, TimeoutAction};
+pub use scheduler::Scheduler;
+pub use sequence::{SequenceBatching, Sequences, Strategy};
+pub use step::{Dispatch, Rejected, Step};
+
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,63 @@
+//! The scheduler of a model: one of several.
+
+use std::time::Instant;
+
+use nereid_inference::Request;
+
+use crate::{Queue, Rejected, Sequences, Step};
+
+/// Whichever scheduler a model asks for.
+pub enum Scheduler {
+    /// The default scheduler or the dynamic batcher.
+    Queue(Queue),
+    Sequences(Sequences),
+}
+
+impl Scheduler {
+    /// Takes a request in, or rejects it.
+    pub fn push(&mut self, request: Request, now: Instant) {
+        match self {
+            Self::Queue(queue) => queue.push(request, now),
+            Self::Sequences(sequences) => sequences.push(request, now),
+        }
+    }
+
+    /// Decides what runs next. `places` says how many batches each instance takes now.
+    pub fn step(&mut self, now: Instant, places: &[usize]) -> Step {
+        match self {
+            Self::Queue(queue) => queue.step(now, places),
+            Self::Sequences(sequences) => sequences.step(now, places),
+        }
+    }
+
+    /// The instance is done with a batch. Not every scheduler asks when.
+    pub fn batch_done(&mut self, instance: usize, now: impl FnOnce() -> Instant) {
+        if let Self::Sequences(sequences) = self {
+            sequences.batch_done(instance, now());
+        }
+    }
+
+    /// Rejects what nobody waits for any more. Cheap when there is nothing.
+    pub fn reject_cancelled(&mut self) {
+        match self {
+            Self::Queue(queue) => queue.reject_cancelled(),
+            Self::Sequences(sequences) => sequences.reject_cancelled(),
+        }
+    }
+
+    /// What was rejected since the last call.
+    pub fn take_rejected(&mut self) -> Vec<Rejected> {
+        match self {
+            Self::Queue(queue) => queue.take_rejected(),
+            Self::Sequences(sequences) => sequences.take_rejected(),
+        }
+    }
+
+    /// Sequences that ended without their last request since the last call.
+    pub fn take_lost(&mut self) -> Vec<u64> {
+        match self {
+            Self::Queue(_) => Vec::new(),
+            Self::Sequences(sequences) => sequences.take_lost(),
+        }
+    }
+}

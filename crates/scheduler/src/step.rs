@@ -1,0 +1,51 @@
+//! What a scheduler decides.
+
+use std::time::Instant;
+
+use nereid_inference::{Error, Request};
+
+/// What to do now.
+pub enum Step {
+    /// Run these together, then ask again.
+    Dispatch(Dispatch),
+    /// Nothing to do before then, unless something happens.
+    WaitUntil(Instant),
+    /// Nothing to do until something happens.
+    Idle,
+}
+
+/// Requests that run together.
+#[derive(Default)]
+pub struct Dispatch {
+    /// Which of the places' instances runs them.
+    pub instance: usize,
+    pub requests: Vec<Request>,
+    /// Rows of the batch that belong to sequences which have nothing to run now.
+    pub idle_rows: Vec<usize>,
+    /// The sequence of each request, by a key of its own; empty where there are no sequences.
+    pub sequences: Vec<u64>,
+}
+
+/// A request that will not run. The driver answers it, once it holds no lock.
+pub struct Rejected {
+    pub request: Request,
+    pub error: Error,
+}
+
+/// The instance that takes the most further batches, if any takes one. `places` counts them.
+pub(crate) fn freest(places: &[usize]) -> Option<usize> {
+    (0..places.len()).rev().max_by_key(|&instance| places[instance]).filter(|&i| places[i] > 0)
+}
+
+/// The earlier of two moments, either of which may never come.
+pub(crate) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+/// Waits for a moment that may never come.
+pub(crate) fn wait(until: Option<Instant>) -> Step {
+    until.map_or(Step::Idle, Step::WaitUntil)
+}
