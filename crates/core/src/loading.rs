@@ -13,6 +13,7 @@ use nereid_scheduler::{Batching, Dynamic};
 use crate::admit::Signature;
 use crate::catalog::Catalog;
 use crate::ensemble::{self, Ensemble};
+use crate::labels::Labels;
 use crate::model::{ModelVersion, Scheduler};
 use crate::pool::Pool;
 use crate::reshape::Reshapes;
@@ -87,7 +88,8 @@ impl Repositories {
         ensemble::validate(&config, catalog)?;
         let recorder = Arc::new(Recorder::default());
         let ensemble = Ensemble::new(&config, self.host.service.clone(), recorder.clone());
-        finished(version, Arc::new(config), recorder, Scheduler::Ensemble(ensemble))
+        let scheduler = Scheduler::Ensemble(ensemble);
+        finished(prepared, version, Arc::new(config), recorder, scheduler)
     }
 
     fn load_model(&self, prepared: &Prepared, version: i64) -> Result<Arc<ModelVersion>> {
@@ -114,7 +116,7 @@ impl Repositories {
         let recorder = Arc::new(Recorder::default());
         let batching = batching(&source.config);
         let pool = Pool::new(runners, batching, recorder.clone(), self.host.reactor.clone());
-        finished(version, source.config, recorder, Scheduler::Pool(pool))
+        finished(prepared, version, source.config, recorder, Scheduler::Pool(pool))
     }
 
     /// The backend of a model whose configuration names none: the one whose file lies in a version
@@ -164,6 +166,7 @@ impl Repositories {
 }
 
 fn finished(
+    prepared: &Prepared,
     version: i64,
     config: Arc<ModelConfig>,
     recorder: Arc<Recorder>,
@@ -174,6 +177,7 @@ fn finished(
         version,
         signature: Signature::new(&config)?,
         reshapes: Reshapes::new(&config),
+        labels: Labels::read(&config, &prepared.folder.path)?,
         config,
         recorder,
         scheduler,

@@ -5,7 +5,7 @@ use nereid_inference::{Code, CorrelationId, DataType, Error, Parameter};
 
 use nereid_model_config::{ConfigDataType, ModelConfig, ModelInput};
 
-use super::{InferRequest, parse_infer_request};
+use super::{InferRequest, OutputForm, parse_infer_request};
 
 fn config() -> ModelConfig {
     let input = ModelInput {
@@ -43,7 +43,8 @@ fn everything_that_a_request_can_say() {
     assert_eq!(&request.inputs[1].data.contiguous()[..], b"abc");
     assert_eq!(request.requested_outputs, ["X", "Y"]);
     let format = &request.format;
-    assert_eq!(["X", "Y", "Z"].map(|name| format.is_binary(name)), [false, true, true]);
+    let forms = [OutputForm::Json, OutputForm::Binary, OutputForm::Binary];
+    assert_eq!(["X", "Y", "Z"].map(|name| format.form(name)), forms);
 }
 
 #[test]

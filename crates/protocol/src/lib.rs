@@ -2,16 +2,19 @@
 //! bytes. The only crate that knows it; sockets are the transports' business.
 #![forbid(unsafe_code)]
 
+mod classification;
 mod infer_request;
 mod infer_response;
 mod json;
 mod metadata;
 mod raw_request;
 mod repository;
+mod shared_memory;
 mod statistics;
 mod status;
 
-pub use infer_request::{InferRequest, OutputFormat, parse_infer_request};
+pub use classification::classify;
+pub use infer_request::{InferRequest, OutputForm, OutputFormat, parse_infer_request};
 pub use infer_response::{InferResponse, write_infer_response};
 pub use metadata::{model_metadata, server_metadata};
 pub use raw_request::raw_infer_request;
@@ -19,5 +22,6 @@ pub use repository::{
     IndexRow, LoadParameters, parse_index_request, parse_load_request, parse_unload_request,
     repository_index,
 };
+pub use shared_memory::{RegionRow, RegisterRequest, parse_register_request, region_status};
 pub use statistics::{StatisticsRow, TimeRow, statistics};
 pub use status::{error_body, http_status};
