@@ -55,6 +55,9 @@ pub(crate) struct ServeFlags {
     /// Port for HTTP; 0 takes a free one.
     #[arg(long, default_value_t = 8000)]
     pub(crate) http_port: u16,
+    /// Let clients register their shared memory.
+    #[arg(long, default_value = "false", value_parser = boolean, action = ArgAction::Set)]
+    pub(crate) allow_client_shm: bool,
     /// Largest JSON part or raw tensor of a request, in bytes.
     #[arg(long, default_value_t = 64 << 20)]
     pub(crate) http_max_input_size: usize,
@@ -96,7 +99,6 @@ pub(crate) struct ServeFlags {
 
 /// Flags that Triton has and this version does not: naming them is better than guessing.
 const NOT_YET: &[&str] = &[
-    "allow-client-shm",
     "allow-cpu-metrics",
     "allow-gpu-metrics",
     "allow-http",

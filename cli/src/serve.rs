@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nereid_arena::Arena;
 use nereid_backend::{Host, Pulse};
-use nereid_core::{Catalog, ControlMode, Lifecycle, Repositories, Server};
+use nereid_core::{Catalog, ControlMode, Lifecycle, Regions, Repositories, Server};
 use nereid_http::{App, Limits};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
@@ -90,6 +90,7 @@ async fn serve(flags: &ServeFlags) -> Result<(), Failure> {
     let app = App {
         server: server.clone(),
         lifecycle: lifecycle.clone(),
+        regions: Arc::new(Regions::new(flags.allow_client_shm)),
         arena,
         pulse: pulse.clone(),
         limits: Limits { max_input_size: flags.http_max_input_size, ..Limits::default() },

@@ -11,6 +11,7 @@
 
 mod classes;
 mod mapping;
+mod region;
 
 use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -20,6 +21,7 @@ use bytes::Bytes;
 
 use classes::FreeLists;
 use mapping::Mapping;
+pub use region::{ClientRegion, RegionError};
 
 /// Tensors of at least this size are worth a place in the arena; smaller ones are copied along.
 pub const ARENA_THRESHOLD: usize = 64 << 10;

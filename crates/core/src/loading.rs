@@ -11,6 +11,7 @@ use nereid_repository::{ModelFolder, VersionPolicy};
 use crate::admit::Signature;
 use crate::catalog::Catalog;
 use crate::ensemble::{self, Ensemble};
+use crate::labels::Labels;
 use crate::model::{ModelVersion, Scheduler};
 use crate::pool::Pool;
 use crate::reshape::Reshapes;
@@ -86,7 +87,8 @@ impl Repositories {
         ensemble::validate(&config, catalog)?;
         let recorder = Arc::new(Recorder::default());
         let ensemble = Ensemble::new(&config, self.host.service.clone(), recorder.clone());
-        finished(version, Arc::new(config), recorder, Scheduler::Ensemble(ensemble))
+        let scheduler = Scheduler::Ensemble(ensemble);
+        finished(prepared, version, Arc::new(config), recorder, scheduler)
     }
 
     fn load_model(&self, prepared: &Prepared, version: i64) -> Result<Arc<ModelVersion>> {
@@ -113,7 +115,7 @@ impl Repositories {
         let recorder = Arc::new(Recorder::default());
         let scheduling = Scheduling::new(&source.config, &source.model_dir, runners.len())?;
         let pool = Pool::new(runners, scheduling, recorder.clone(), self.host.reactor.clone());
-        finished(version, source.config, recorder, Scheduler::Pool(pool))
+        finished(prepared, version, source.config, recorder, Scheduler::Pool(pool))
     }
 
     /// The backend of a model whose configuration names none: the one whose file lies in a version
@@ -163,6 +165,7 @@ impl Repositories {
 }
 
 fn finished(
+    prepared: &Prepared,
     version: i64,
     config: Arc<ModelConfig>,
     recorder: Arc<Recorder>,
@@ -173,6 +176,7 @@ fn finished(
         version,
         signature: Signature::new(&config)?,
         reshapes: Reshapes::new(&config),
+        labels: Labels::read(&config, &prepared.folder.path)?,
         config,
         recorder,
         scheduler,

@@ -8,6 +8,7 @@ use nereid_model_config::ModelConfig;
 
 use crate::admit::Signature;
 use crate::ensemble::Ensemble;
+use crate::labels::Labels;
 use crate::pool::Pool;
 use crate::reshape::Reshapes;
 use crate::statistics::{Observer, Recorder};
@@ -18,6 +19,7 @@ pub struct ModelVersion {
     pub config: Arc<ModelConfig>,
     pub(crate) signature: Signature,
     pub(crate) reshapes: Reshapes,
+    pub(crate) labels: Labels,
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) scheduler: Scheduler,
 }
@@ -31,6 +33,11 @@ pub(crate) enum Scheduler {
 }
 
 impl ModelVersion {
+    /// The name of a class of an output, if its labels have one.
+    pub fn label(&self, output: &str, class: usize) -> Option<&str> {
+        self.labels.get(output, class)
+    }
+
     /// Takes a request in: checks it, lets statistics watch its answers, puts it into the queue.
     ///
     /// Third stop of a request, after its model was found and before an instance runs it. What is

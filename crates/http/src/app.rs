@@ -8,7 +8,7 @@ use hyper::http::request::Parts;
 use hyper::{Request, StatusCode};
 use nereid_arena::Arena;
 use nereid_backend::Pulse;
-use nereid_core::{Duration, Lifecycle, ModelStatistics, Server};
+use nereid_core::{Duration, Lifecycle, ModelStatistics, Regions, Server};
 use nereid_inference::Error;
 use nereid_protocol::{StatisticsRow, model_metadata, parse_version, server_metadata, statistics};
 
@@ -17,11 +17,13 @@ use crate::infer::infer;
 use crate::reply::{Reply, TEXT, json_error, json_reply, reply, status_reply, text_error};
 use crate::repository::repository;
 use crate::routes::{ModelAction, Route, route};
+use crate::shared_memory::shared_memory;
 
 #[derive(Clone)]
 pub struct App {
     pub server: Arc<Server>,
     pub lifecycle: Arc<Lifecycle>,
+    pub regions: Arc<Regions>,
     /// Large bodies are received here, where workers can see them too.
     pub arena: Arena,
     pub pulse: Pulse,
@@ -74,6 +76,9 @@ impl App {
                 Err(error) => json_error(&error),
             },
             Route::Repository(action) => repository(self, action, body).await,
+            Route::SharedMemory { action, region } => {
+                shared_memory(self, action, region, body).await
+            }
             other => self.server_route(&other),
         }
     }
@@ -91,7 +96,8 @@ impl App {
             Route::Unsupported { what, .. } => {
                 json_error(&Error::unsupported(format!("{what} is not supported yet")))
             }
-            Route::Model { .. } | Route::Repository(_) => {
+            // Answered before, since they need the body.
+            Route::Model { .. } | Route::Repository(_) | Route::SharedMemory { .. } => {
                 status_reply(StatusCode::NOT_FOUND, TEXT, "Not Found")
             }
         }

@@ -12,6 +12,7 @@ use nereid_protocol::{
 
 use crate::app::App;
 use crate::body::{NoBody, receive};
+use crate::delivery::Delivery;
 use crate::header_length::JsonPart;
 use crate::reply::{Reply, TEXT, infer_reply, json_error, status_reply, text_error};
 
@@ -38,7 +39,7 @@ pub(crate) async fn infer(
         Ok(parsed) => {
             // The tensors keep alive what they need of it.
             drop(body);
-            run(app, name, version, parsed).await
+            run(app, &model, version, parsed).await
         }
         Err(error) => json_error(&error),
     }
@@ -103,17 +104,36 @@ fn decode(app: &App, model: &ModelVersion, body: &Bytes, json_len: usize) -> Res
     raw_infer_request(&model.config, body.clone())
 }
 
-async fn run(app: &App, name: &str, version: Option<i64>, mut parsed: InferRequest) -> Reply {
+async fn run(
+    app: &App,
+    model: &ModelVersion,
+    version: Option<i64>,
+    mut parsed: InferRequest,
+) -> Reply {
     let id = parsed.id.clone();
     let format = std::mem::take(&mut parsed.format);
-    let call = app.server.call(|responder| parsed.into_request(name, version, responder));
+    let delivery = match find_regions(app, &mut parsed)
+        .and_then(|()| Delivery::new(&app.regions, model, &format))
+    {
+        Ok(delivery) => delivery,
+        Err(error) => return json_error(&error),
+    };
+    let call = app.server.call(|responder| parsed.into_request(&model.name, version, responder));
     let Outcome { response, refused } = call.outcome().await;
-    match response {
+    match response.and_then(|response| delivery.deliver(response)) {
         Ok(response) => encode(&id, &response, &format),
         // Nothing the model did: Triton still answers that as JSON.
         Err(error) if refused => json_error(&error),
         Err(error) => text_error(&error),
     }
+}
+
+/// Finds the inputs that the client has put into shared memory.
+fn find_regions(app: &App, parsed: &mut InferRequest) -> Result<()> {
+    for (index, range) in std::mem::take(&mut parsed.region_inputs) {
+        parsed.inputs[index].data = app.regions.input(&range)?.into();
+    }
+    Ok(())
 }
 
 fn encode(id: &str, response: &Response, format: &OutputFormat) -> Reply {

@@ -5,11 +5,13 @@
 mod app;
 mod body;
 mod connections;
+mod delivery;
 mod header_length;
 mod infer;
 mod reply;
 mod repository;
 mod routes;
+mod shared_memory;
 
 pub use app::{App, Limits};
 pub use connections::serve;

@@ -16,6 +16,10 @@ pub(crate) enum Route<'a> {
         action: ModelAction,
     },
     Repository(RepositoryAction<'a>),
+    SharedMemory {
+        action: RegionAction,
+        region: Option<&'a str>,
+    },
     /// Known to Triton, not built yet.
     Unsupported {
         what: &'static str,
@@ -30,6 +34,13 @@ pub(crate) enum ModelAction {
     Config,
     Statistics,
     Infer,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum RegionAction {
+    Status,
+    Register,
+    Unregister,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,6 +61,8 @@ impl Route<'_> {
         let methods = match self {
             Route::Model { action: ModelAction::Infer, .. } | Route::Repository(_) => POST,
             Route::Unsupported { methods, .. } => methods,
+            Route::SharedMemory { action: RegionAction::Status, .. } => GET,
+            Route::SharedMemory { .. } => POST,
             _ => GET,
         };
         methods.contains(method)
@@ -80,7 +93,13 @@ pub(crate) fn route(path: &str) -> Option<Route<'_>> {
         ["models", "stats"] => Some(Route::AllStatistics),
         ["models", name, rest @ ..] if !name.is_empty() => model(name, rest),
         ["repository", rest @ ..] => repository(rest),
-        ["systemsharedmemory" | "cudasharedmemory", rest @ ..] => shared_memory(rest),
+        ["systemsharedmemory", rest @ ..] => shared_memory(rest),
+        ["cudasharedmemory", rest @ ..] => match shared_memory(rest)? {
+            Route::SharedMemory { action: RegionAction::Status, .. } => {
+                unsupported("CUDA shared memory", GET)
+            }
+            _ => unsupported("CUDA shared memory", POST),
+        },
         ["trace", "setting"] => unsupported("trace", BOTH),
         ["logging"] => unsupported("logging", BOTH),
         _ => None,
@@ -128,17 +147,19 @@ fn repository<'a>(rest: &[&'a str]) -> Option<Route<'a>> {
     Some(Route::Repository(action))
 }
 
-fn shared_memory(rest: &[&str]) -> Option<Route<'static>> {
-    let action = match rest {
-        [action] => *action,
-        ["region", name, action] if !name.is_empty() => *action,
+fn shared_memory<'a>(rest: &[&'a str]) -> Option<Route<'a>> {
+    let (region, action) = match rest {
+        [action] => (None, *action),
+        ["region", name, action] if !name.is_empty() => (Some(*name), *action),
         _ => return None,
     };
-    match action {
-        "status" => unsupported("shared memory", GET),
-        "register" | "unregister" => unsupported("shared memory", POST),
-        _ => None,
-    }
+    let action = match action {
+        "status" => RegionAction::Status,
+        "register" => RegionAction::Register,
+        "unregister" => RegionAction::Unregister,
+        _ => return None,
+    };
+    Some(Route::SharedMemory { action, region })
 }
 
 #[cfg(test)]
@@ -180,6 +201,20 @@ mod tests {
     }
 
     #[test]
+    fn shared_memory() {
+        for (path, action, region) in [
+            ("/v2/systemsharedmemory/status", RegionAction::Status, None),
+            ("/v2/systemsharedmemory/region/r/status", RegionAction::Status, Some("r")),
+            ("/v2/systemsharedmemory/region/r/register", RegionAction::Register, Some("r")),
+            ("/v2/systemsharedmemory/unregister", RegionAction::Unregister, None),
+        ] {
+            let route = route(path).unwrap();
+            assert_eq!(route, Route::SharedMemory { action, region });
+            assert_eq!(route.allows(&Method::GET), action == RegionAction::Status);
+        }
+    }
+
+    #[test]
     fn what_is_not_built_yet_is_known_with_its_methods() {
         for (path, get, post) in [
             ("/v2/models/m/generate", false, true),
@@ -187,8 +222,7 @@ mod tests {
             ("/v2/models/m/trace/setting", true, true),
             ("/v2/trace/setting", true, true),
             ("/v2/logging", true, true),
-            ("/v2/systemsharedmemory/status", true, false),
-            ("/v2/systemsharedmemory/region/r/status", true, false),
+            ("/v2/cudasharedmemory/status", true, false),
             ("/v2/cudasharedmemory/region/r/register", false, true),
             ("/v2/cudasharedmemory/unregister", false, true),
         ] {

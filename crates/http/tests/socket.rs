@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nereid_arena::Arena;
 use nereid_backend::{Host, Pulse};
-use nereid_core::{Repositories, Server};
+use nereid_core::{ControlMode, Lifecycle, Regions, Repositories, Server};
 use nereid_http::{App, Limits, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -51,14 +51,17 @@ async fn start() -> Running {
         host,
         backend_settings: Vec::new(),
         load_threads: 1,
+        auto_complete: true,
+        config_name: None,
     };
-    let loading = server.clone();
-    tokio::task::spawn_blocking(move || repositories.load_all(&loading)).await.unwrap().unwrap();
+    let lifecycle = Arc::new(Lifecycle::new(repositories, server.clone(), ControlMode::None));
+    lifecycle.aside(|lifecycle| lifecycle.start(None)).await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
     let limits = Limits { max_body: 8 << 20, ..Limits::default() };
-    let app = App { server: server.clone(), arena, pulse, limits };
+    let regions = Arc::new(Regions::new(false));
+    let app = App { server: server.clone(), lifecycle, regions, arena, pulse, limits };
     let served = tokio::spawn(serve(listener, app, async {
         let _ = stopped.await;
     }));

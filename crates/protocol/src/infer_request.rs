@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use nereid_inference::{
-    Buffer, CorrelationId, DataType, Error, Parameter, Parameters, Request, Responder, Result,
-    SEQUENCE_END, SEQUENCE_START, Tensor, display_shape, element_count, log_prefix,
+    Buffer, CorrelationId, DataType, Error, Parameter, Parameters, RegionRange, Request, Responder,
+    Result, SEQUENCE_END, SEQUENCE_START, Tensor, display_shape, element_count, log_prefix,
 };
 use nereid_model_config::ModelConfig;
 
@@ -22,6 +22,8 @@ pub struct InferRequest {
     pub timeout_us: u64,
     pub parameters: Parameters,
     pub inputs: Vec<Tensor>,
+    /// Inputs that lie in shared memory, by their position: their bytes are still to be found.
+    pub region_inputs: Vec<(usize, RegionRange)>,
     /// Outputs that were asked for by name, without repetitions.
     pub requested_outputs: Vec<String>,
     pub format: OutputFormat,
@@ -56,12 +58,28 @@ impl InferRequest {
     }
 }
 
-/// Which outputs are sent in binary.
+/// How outputs are sent.
 #[derive(Debug, Default)]
 pub struct OutputFormat {
     /// Where an output is not listed with a wish of its own.
     binary_by_default: bool,
-    listed: Vec<(String, bool)>,
+    listed: Vec<Listed>,
+}
+
+#[derive(Debug)]
+struct Listed {
+    name: String,
+    form: OutputForm,
+    classes: usize,
+}
+
+/// How an output is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OutputForm {
+    Json,
+    Binary,
+    /// In the client's shared memory.
+    Region(RegionRange),
 }
 
 impl OutputFormat {
@@ -70,10 +88,26 @@ impl OutputFormat {
         Self { binary_by_default: true, listed: Vec::new() }
     }
 
-    /// A listed output is JSON unless it was asked for in binary; the default is for the others.
-    pub fn is_binary(&self, output: &str) -> bool {
-        let listed = self.listed.iter().find(|(name, _)| name == output);
-        listed.map_or(self.binary_by_default, |(_, binary)| *binary)
+    /// A listed output is JSON unless it was asked for otherwise; the default is for the others.
+    pub fn form(&self, output: &str) -> OutputForm {
+        match self.listed.iter().find(|listed| listed.name == output) {
+            Some(listed) => listed.form.clone(),
+            None if self.binary_by_default => OutputForm::Binary,
+            None => OutputForm::Json,
+        }
+    }
+
+    /// How many of its largest elements are wanted instead of an output; 0: the output itself.
+    pub fn classes(&self, output: &str) -> usize {
+        self.listed.iter().find(|listed| listed.name == output).map_or(0, |listed| listed.classes)
+    }
+
+    /// Outputs that go to shared memory.
+    pub fn regions(&self) -> impl Iterator<Item = (&str, &RegionRange)> {
+        self.listed.iter().filter_map(|listed| match &listed.form {
+            OutputForm::Region(range) => Some((listed.name.as_str(), range)),
+            _ => None,
+        })
     }
 }
 
@@ -115,7 +149,9 @@ pub fn parse_infer_request(
     let tail = body.slice(header_len..);
     let mut inputs = Inputs { model, text, tail, max_input_size, unknown_type: None };
     for input in document.member("inputs")?.as_array("inputs")? {
-        request.inputs.push(inputs.read(input)?);
+        let (tensor, range) = inputs.read(input)?;
+        request.region_inputs.extend(range.map(|range| (request.inputs.len(), range)));
+        request.inputs.push(tensor);
     }
     if !inputs.tail.is_empty() {
         return Err(Error::invalid_arg(format!(
@@ -125,10 +161,10 @@ pub fn parse_infer_request(
     if let Some(outputs) = document.get("outputs") {
         let mut seen = HashSet::new();
         for output in outputs.as_array("outputs")? {
-            let (name, binary) = read_output(output)?;
-            if seen.insert(name.clone()) {
-                request.format.listed.push((name.clone(), binary));
-                request.requested_outputs.push(name);
+            let listed = read_output(output)?;
+            if seen.insert(listed.name.clone()) {
+                request.requested_outputs.push(listed.name.clone());
+                request.format.listed.push(listed);
             }
         }
     }
@@ -213,16 +249,23 @@ struct Inputs<'a> {
 enum Source<'a> {
     Json(&'a Value),
     Tail(&'a Value),
+    Region(RegionRange),
 }
 
 impl Inputs<'_> {
-    fn read(&mut self, input: &Value) -> Result<Tensor> {
+    /// An input, and where in shared memory it is, if it is there.
+    fn read(&mut self, input: &Value) -> Result<(Tensor, Option<RegionRange>)> {
         let source = source(input)?;
         let name = input.member("name")?.as_string("name")?;
         let datatype = input.member("datatype")?.as_string("datatype")?;
         let datatype = DataType::from_name(&datatype);
         let shape = read_shape(&name, input.member("shape")?.as_array("shape")?)?;
+        let mut range = None;
         let data = match source {
+            Source::Region(found) => {
+                range = Some(found);
+                Bytes::new()
+            }
             Source::Tail(size) => self.binary(&name, size.as_uint("binary_data_size")?)?,
             Source::Json(data) => {
                 let datatype = datatype.ok_or_else(|| {
@@ -235,7 +278,7 @@ impl Inputs<'_> {
             self.unknown_type.get_or_insert_with(|| name.clone());
             DataType::Uint8
         });
-        Ok(Tensor { name, datatype, shape, data: Buffer::One(data) })
+        Ok((Tensor { name, datatype, shape, data: Buffer::One(data) }, range))
     }
 
     fn binary(&mut self, name: &str, size: u64) -> Result<Bytes> {
@@ -298,7 +341,7 @@ fn source(input: &Value) -> Result<Source<'_>> {
     match (data, size, region) {
         (Some(data), None, None) => Ok(Source::Json(data)),
         (None, Some(size), None) => Ok(Source::Tail(size)),
-        (None, None, Some(_)) => Err(not_yet("shared_memory_region")),
+        (None, None, Some(region)) => read_range(region, parameters).map(Source::Region),
         _ => Err(only_one_field(&[
             (data, "'data'"),
             (size, "'binary_data_size'"),
@@ -326,6 +369,19 @@ pub fn not_yet(parameter: &str) -> Error {
     Error::unsupported(format!("'{parameter}' is not supported yet"))
 }
 
+/// Where in shared memory a tensor is: `shared_memory_region` and the parameters beside it.
+fn read_range(region: &Value, parameters: Option<&Value>) -> Result<RegionRange> {
+    let number = |key: &str| {
+        let value = parameters.and_then(|parameters| parameters.get(key));
+        value.map_or(Ok(0), |value| value.as_uint(key))
+    };
+    Ok(RegionRange {
+        region: region.as_string("shared_memory_region")?,
+        offset: number("shared_memory_offset")?,
+        byte_size: number("shared_memory_byte_size")?,
+    })
+}
+
 fn read_shape(name: &str, dims: &[Value]) -> Result<Vec<i64>> {
     // What does not fit comes out negative, which no dimension may be.
     let shape: Vec<i64> =
@@ -339,11 +395,11 @@ fn read_shape(name: &str, dims: &[Value]) -> Result<Vec<i64>> {
     Ok(shape)
 }
 
-/// The name of an output, and whether it is wanted in binary.
-fn read_output(output: &Value) -> Result<(String, bool)> {
+/// An output that is asked for by name, and how it is wanted.
+fn read_output(output: &Value) -> Result<Listed> {
     let parameters = output.get("parameters");
     let parameter = |key| parameters.and_then(|parameters| parameters.get(key));
-    let classification = match parameter("classification") {
+    let classes = match parameter("classification") {
         Some(count) => count
             .as_uint("classification")
             .map_err(|error| Error::internal(error.message().replacen("parse", "set", 1)))?,
@@ -353,20 +409,21 @@ fn read_output(output: &Value) -> Result<(String, bool)> {
         Some(wish) => wish.as_bool("binary_data")?,
         None => false,
     };
-    if parameter("shared_memory_region").is_some() {
-        let clash = [(classification != 0, "classification"), (binary, "binary_data")];
-        return Err(match clash.iter().find(|(set, _)| *set) {
-            Some((_, other)) => Error::invalid_arg(format!(
-                "Output can't set both 'shared_memory_region' and '{other}'"
-            )),
-            None => not_yet("shared_memory_region"),
-        });
-    }
+    let form = match parameter("shared_memory_region") {
+        Some(region) => {
+            let clash = [(classes != 0, "classification"), (binary, "binary_data")];
+            if let Some((_, other)) = clash.iter().find(|(set, _)| *set) {
+                return Err(Error::invalid_arg(format!(
+                    "Output can't set both 'shared_memory_region' and '{other}'"
+                )));
+            }
+            OutputForm::Region(read_range(region, parameters)?)
+        }
+        None if binary => OutputForm::Binary,
+        None => OutputForm::Json,
+    };
     let name = output.member("name")?.as_string("name")?;
-    if classification != 0 {
-        return Err(not_yet("classification"));
-    }
-    Ok((name, binary))
+    Ok(Listed { name, form, classes: usize::try_from(classes).unwrap_or(usize::MAX) })
 }
 
 #[cfg(test)]

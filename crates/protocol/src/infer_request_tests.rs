@@ -1,11 +1,11 @@
 //! Requests as clients write them, well and badly.
 
 use bytes::Bytes;
-use nereid_inference::{Code, CorrelationId, DataType, Error, Parameter};
+use nereid_inference::{Code, CorrelationId, DataType, Error, Parameter, RegionRange};
 
 use nereid_model_config::{ConfigDataType, ModelConfig, ModelInput};
 
-use super::{InferRequest, parse_infer_request};
+use super::{InferRequest, OutputForm, parse_infer_request};
 
 fn config() -> ModelConfig {
     let input = ModelInput {
@@ -43,7 +43,8 @@ fn everything_that_a_request_can_say() {
     assert_eq!(&request.inputs[1].data.contiguous()[..], b"abc");
     assert_eq!(request.requested_outputs, ["X", "Y"]);
     let format = &request.format;
-    assert_eq!(["X", "Y", "Z"].map(|name| format.is_binary(name)), [false, true, true]);
+    let forms = [OutputForm::Json, OutputForm::Binary, OutputForm::Binary];
+    assert_eq!(["X", "Y", "Z"].map(|name| format.form(name)), forms);
 }
 
 #[test]
@@ -242,31 +243,33 @@ fn wrong_values_are_invalid_arguments() {
 }
 
 #[test]
-fn what_is_not_built_yet_is_named() {
-    let region = r#""parameters":{"shared_memory_region":"r"}"#;
+fn outputs_in_shared_memory_and_as_classes() {
     let output = |parameters| format!(r#"{{"inputs":[],"outputs":[{{"name":"X",{parameters}}}]}}"#);
+    let range =
+        r#""shared_memory_region":"r","shared_memory_offset":4,"shared_memory_byte_size":8"#;
+    let parameters = format!(r#""parameters":{{{range}}}"#);
+    let request = parse(&input(&format!(",{parameters}")), b"").unwrap();
+    let range = RegionRange { region: "r".into(), offset: 4, byte_size: 8 };
+    assert_eq!(request.region_inputs, [(0, range.clone())]);
+    let request = parse(&output(&*parameters), b"").unwrap();
+    assert_eq!(request.format.form("X"), OutputForm::Region(range.clone()));
+    assert_eq!(request.format.regions().collect::<Vec<_>>(), [("X", &range)]);
+    let request = parse(&output(r#""parameters":{"classification":3}"#), b"").unwrap();
+    assert_eq!((request.format.classes("X"), request.format.classes("Y")), (3, 0));
     check(&[
-        (
-            &input(&format!(",{region}")),
-            b"",
-            Code::Unsupported,
-            "'shared_memory_region' is not supported yet",
-        ),
-        (&output(region), b"", Code::Unsupported, "'shared_memory_region' is not supported yet"),
-        (
-            &output(r#""parameters":{"classification":3}"#),
-            b"",
-            Code::Unsupported,
-            "'classification' is not supported yet",
-        ),
         (
             &output(r#""parameters":{"shared_memory_region":"r","classification":3}"#),
             b"",
             Code::InvalidArg,
             "Output can't set both 'shared_memory_region' and 'classification'",
         ),
+        (
+            &output(r#""parameters":{"shared_memory_region":7}"#),
+            b"",
+            Code::Internal,
+            "Unable to parse 'shared_memory_region': attempt to access JSON non-string as string",
+        ),
     ]);
-    assert!(parse(&output(r#""parameters":{"classification":0}"#), b"").is_ok());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use nereid_inference::{BytesElements, DataType, Error, Parameter, Response, Result, Tensor};
 
-use crate::infer_request::OutputFormat;
+use crate::infer_request::{OutputForm, OutputFormat};
 use crate::json::{push_double, push_string};
 
 /// What goes on the wire.
@@ -45,7 +45,7 @@ pub fn write_infer_response(
     json.extend_from_slice(b",\"outputs\":[");
     let mut tail = Vec::new();
     separated(&mut json, &response.outputs, |json, output| {
-        push_output(json, &mut tail, output, format.is_binary(&output.name))
+        push_output(json, &mut tail, output, &format.form(&output.name))
     })?;
     json.extend_from_slice(b"]}");
     Ok(InferResponse { json, tail })
@@ -55,7 +55,7 @@ fn push_output(
     json: &mut Vec<u8>,
     tail: &mut Vec<Bytes>,
     output: &Tensor,
-    binary: bool,
+    form: &OutputForm,
 ) -> Result<()> {
     json.extend_from_slice(b"{\"name\":");
     push_string(json, output.name.as_bytes());
@@ -67,12 +67,27 @@ fn push_output(
         Ok(())
     })?;
     json.push(b']');
-    if binary {
-        json.extend_from_slice(b",\"parameters\":{\"binary_data_size\":");
-        push_display(json, output.data.len());
-        json.extend_from_slice(b"}}");
-        tail.extend(output.data.segments().iter().filter(|bytes| !bytes.is_empty()).cloned());
-        return Ok(());
+    match form {
+        OutputForm::Json => {}
+        OutputForm::Binary => {
+            json.extend_from_slice(b",\"parameters\":{\"binary_data_size\":");
+            push_display(json, output.data.len());
+            json.extend_from_slice(b"}}");
+            tail.extend(output.data.segments().iter().filter(|bytes| !bytes.is_empty()).cloned());
+            return Ok(());
+        }
+        OutputForm::Region(range) => {
+            json.extend_from_slice(b",\"parameters\":{\"shared_memory_region\":");
+            push_string(json, range.region.as_bytes());
+            if range.offset > 0 {
+                json.extend_from_slice(b",\"shared_memory_offset\":");
+                push_display(json, range.offset);
+            }
+            json.extend_from_slice(b",\"shared_memory_byte_size\":");
+            push_display(json, output.data.len());
+            json.extend_from_slice(b"}}");
+            return Ok(());
+        }
     }
     json.extend_from_slice(b",\"data\":[");
     push_data(json, output)?;

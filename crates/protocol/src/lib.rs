@@ -2,6 +2,7 @@
 //! bytes. The only crate that knows it; sockets are the transports' business.
 #![forbid(unsafe_code)]
 
+mod classification;
 mod infer_request;
 mod infer_response;
 mod json;
@@ -9,12 +10,14 @@ mod metadata;
 mod parameters;
 mod raw_request;
 mod repository;
+mod shared_memory;
 mod statistics;
 mod status;
 mod version;
 
+pub use classification::classify;
 pub use infer_request::{
-    InferRequest, OutputFormat, not_yet, parse_infer_request, unknown_datatype,
+    InferRequest, OutputForm, OutputFormat, not_yet, parse_infer_request, unknown_datatype,
 };
 pub use infer_response::{InferResponse, write_infer_response};
 pub use metadata::{
@@ -26,6 +29,7 @@ pub use repository::{
     IndexRow, LoadParameters, parse_index_request, parse_load_request, parse_unload_request,
     repository_index,
 };
+pub use shared_memory::{RegionRow, RegisterRequest, parse_register_request, region_status};
 pub use statistics::{StatisticsRow, TimeRow, statistics};
 pub use status::{error_body, http_status};
 pub use version::parse_version;

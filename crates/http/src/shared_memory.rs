@@ -1,0 +1,56 @@
+//! `/v2/systemsharedmemory/…`: regions registered, listed and forgotten.
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use hyper::body::Incoming;
+use nereid_core::RegionStatus;
+use nereid_inference::{Error, Result};
+use nereid_protocol::{RegionRow, parse_register_request, region_status};
+
+use crate::app::App;
+use crate::body::{NoBody, receive};
+use crate::reply::{JSON, Reply, TEXT, json_error, json_reply, reply, status_reply};
+use crate::routes::RegionAction;
+
+pub(crate) async fn shared_memory(
+    app: &App,
+    action: RegionAction,
+    region: Option<&str>,
+    body: &mut Incoming,
+) -> Reply {
+    let done = match action {
+        RegionAction::Status => return status(app, region),
+        RegionAction::Unregister => app.regions.unregister(region),
+        RegionAction::Register => match receive(body, 0, app.limits.max_body, &app.arena).await {
+            Ok(body) => register(app, region, &body),
+            Err(NoBody::TooLarge(error)) => Err(error),
+            Err(NoBody::Lost) => {
+                return status_reply(StatusCode::BAD_REQUEST, TEXT, "incomplete request");
+            }
+        },
+    };
+    match done {
+        Ok(()) => reply(StatusCode::OK, JSON, Bytes::new()),
+        Err(error) => json_error(&error),
+    }
+}
+
+fn register(app: &App, region: Option<&str>, body: &[u8]) -> Result<()> {
+    let name = region.ok_or_else(|| {
+        Error::invalid_arg("'region name' is necessary to register system shared memory region")
+    })?;
+    let request = parse_register_request(body)?;
+    app.regions.register(name, &request.key, request.offset, request.byte_size)
+}
+
+fn status(app: &App, region: Option<&str>) -> Reply {
+    match app.regions.status(region) {
+        Ok(regions) => json_reply(region_status(&regions.iter().map(row).collect::<Vec<_>>())),
+        Err(error) => json_error(&error),
+    }
+}
+
+fn row(region: &RegionStatus) -> RegionRow<'_> {
+    let RegionStatus { name, key, offset, byte_size } = region;
+    RegionRow { name, key, offset: *offset, byte_size: *byte_size }
+}
