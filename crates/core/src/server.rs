@@ -12,11 +12,14 @@ use crate::model::ModelVersion;
 use crate::statistics::ModelStatistics;
 
 /// The protocol extensions that are served, by Triton's names.
-const EXTENSIONS: [&str; 7] = [
+const EXTENSIONS: [&str; 10] = [
+    "classification",
     "sequence",
     "model_repository",
+    "model_repository(unload_dependents)",
     "schedule_policy",
     "model_configuration",
+    "system_shared_memory",
     "binary_tensor_data",
     "parameters",
     "statistics",
