@@ -88,19 +88,11 @@ fn refuse_accelerators(config: &ModelConfig) -> Result<()> {
 }
 
 fn switch(config: &ModelConfig, key: &str, default: bool) -> Result<bool> {
-    match config.parameter(key) {
-        None => Ok(default),
-        Some(_) => Ok(count(config, key)? != 0),
-    }
+    Ok(config.number_parameter::<usize>(key)?.map_or(default, |number| number != 0))
 }
 
 fn count(config: &ModelConfig, key: &str) -> Result<usize> {
-    let Some(value) = config.parameter(key) else { return Ok(0) };
-    value.trim().parse().map_err(|_| {
-        Error::invalid_arg(format!(
-            "failed to convert '{value}' to integral number for parameter '{key}'"
-        ))
-    })
+    Ok(config.number_parameter(key)?.unwrap_or(0))
 }
 
 #[cfg(test)]

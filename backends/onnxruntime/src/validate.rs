@@ -124,8 +124,7 @@ fn compare(config: &ModelConfig, tensor: &str, graph: &[i64], dims: &[i64]) -> R
             display_shape(graph)
         )));
     }
-    let batch = config.batches().then_some(-1);
-    let full: Vec<i64> = batch.into_iter().chain(dims.iter().copied()).collect();
+    let full = config.full_dims(dims);
     let fits = graph.len() == full.len()
         && graph.iter().zip(&full).all(|(&known, &dim)| known == -1 || known == dim);
     if fits {

@@ -29,8 +29,7 @@ impl OutputSpecs {
             let datatype = output.datatype().ok_or_else(|| {
                 Error::invalid_arg(format!("output '{}' has no data type", output.name))
             })?;
-            let batch = config.batches().then_some(-1);
-            let dims = batch.into_iter().chain(output.dims.iter().copied()).collect();
+            let dims = config.full_dims(&output.dims);
             Ok(OutputSpec {
                 name: output.name.clone(),
                 datatype,

@@ -56,11 +56,5 @@ fn flag(config: &ModelConfig, key: &str) -> Result<Option<bool>> {
 }
 
 fn count(config: &ModelConfig, key: &str) -> Result<i32> {
-    let Some(value) = config.parameter(key) else { return Ok(0) };
-    let count: i32 = value.trim().parse().map_err(|_| {
-        Error::invalid_arg(format!(
-            "failed to convert '{value}' to integral number for parameter '{key}'"
-        ))
-    })?;
-    Ok(count.max(0))
+    Ok(config.number_parameter(key)?.unwrap_or(0).max(0))
 }

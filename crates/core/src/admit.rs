@@ -34,7 +34,6 @@ struct InputSpec {
 
 impl Signature {
     pub(crate) fn new(config: &ModelConfig) -> Result<Self> {
-        let batches = config.max_batch_size > 0;
         let inputs = config
             .input
             .iter()
@@ -42,7 +41,7 @@ impl Signature {
                 let datatype = input.datatype().ok_or_else(|| {
                     Error::invalid_arg(format!("input '{}' has no data type", input.name))
                 })?;
-                let dims = batches.then_some(-1).into_iter().chain(input.dims.clone()).collect();
+                let dims = config.full_dims(&input.dims);
                 Ok(InputSpec {
                     name: input.name.clone(),
                     datatype,

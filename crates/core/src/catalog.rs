@@ -61,8 +61,7 @@ impl ModelState {
             matches!(state, VersionState::Ready(_) | VersionState::Unloaded(_))
         };
         // After a reload that failed, the versions from before still serve.
-        let serves = self.reason.is_none() || self.ready().next().is_some();
-        serves && self.versions.values().all(fine)
+        (self.reason.is_none() || self.serves()) && self.versions.values().all(fine)
     }
 
     /// What failed when it was loaded, in Triton's words.
@@ -79,6 +78,11 @@ impl ModelState {
             })
             .collect();
         (!failed.is_empty()).then(|| failed.join("\n"))
+    }
+
+    /// Whether any version answers requests.
+    pub(crate) fn serves(&self) -> bool {
+        self.ready().next().is_some()
     }
 
     /// Versions that answer requests, ascending.

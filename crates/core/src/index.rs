@@ -1,8 +1,9 @@
 //! The repository index: every model that is known, and what became of it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use crate::catalog::{Catalog, ModelState};
+use crate::catalog::{Catalog, ModelState, VersionState};
 
 /// One version of a model, or a model without versions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub(crate) fn index(catalog: &Catalog, on_disk: Vec<String>) -> Vec<IndexEntry> 
     names.into_iter().flat_map(|name| entries(name, catalog.models.get(name))).collect()
 }
 
-fn entries(name: &str, model: Option<&std::sync::Arc<ModelState>>) -> Vec<IndexEntry> {
+fn entries(name: &str, model: Option<&Arc<ModelState>>) -> Vec<IndexEntry> {
     let entry = IndexEntry { name: name.to_owned(), ..IndexEntry::default() };
     let Some(model) = model else { return vec![entry] };
     let reason = model.reason.as_ref().map(ToString::to_string);
@@ -29,7 +30,7 @@ fn entries(name: &str, model: Option<&std::sync::Arc<ModelState>>) -> Vec<IndexE
         let state = if reason.is_some() { "UNAVAILABLE" } else { "" };
         return vec![IndexEntry { state, reason: reason.unwrap_or_default(), ..entry }];
     }
-    let version = |(&version, state): (&i64, &crate::catalog::VersionState)| {
+    let version = |(&version, state): (&i64, &VersionState)| {
         let own = state.reason();
         IndexEntry {
             version: Some(version),

@@ -126,8 +126,7 @@ impl Lifecycle {
         if self.is_loaded_like(name, &job.record) {
             return Ok(());
         }
-        self.run(BTreeMap::from([(name.to_owned(), job)]), &found);
-        self.follow(name, &found);
+        self.run_one(name, job, &found);
         let state = self.server.catalog().models.get(name).cloned().unwrap_or_default();
         match state.failure() {
             Some(failure) => {
@@ -159,10 +158,9 @@ impl Lifecycle {
         let changed: Vec<String> =
             found.keys().filter(|name| self.has_changed(name, &found)).cloned().collect();
         for name in changed {
-            let job = self.job(&name, &found, Override::default());
-            let job = Job { record: Record { asked: true, ..job.record }, ..job };
-            self.run(BTreeMap::from([(name.clone(), job)]), &found);
-            self.follow(&name, &found);
+            let mut job = self.job(&name, &found, Override::default());
+            job.record.asked = true;
+            self.run_one(&name, job, &found);
         }
         Ok(())
     }
@@ -185,11 +183,8 @@ impl Lifecycle {
 
     /// Keeps others from changing `name`, the models it needs and those that need it.
     fn claim(&self, name: &str) -> Result<Claim<'_>> {
-        let records = self.lock();
-        let needed = records.get(name).map(|record| record.needs.clone()).unwrap_or_default();
-        let needing = records.iter().filter(|(_, record)| record.needs.iter().any(|n| n == name));
-        let needing: Vec<String> = needing.map(|(name, _)| name.clone()).collect();
-        drop(records);
+        let needed = self.lock().get(name).map(|record| record.needs.clone()).unwrap_or_default();
+        let needing = self.ensembles_of(name);
         let all: Vec<String> = [name.to_owned()].into_iter().chain(needed).chain(needing).collect();
         let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(taken) = all.iter().find(|name| busy.contains(*name)) {
@@ -206,7 +201,7 @@ impl Lifecycle {
     fn job(&self, name: &str, found: &Found, with: Override) -> Job {
         let mut record = Record { overridden: with.config.is_some(), ..Record::default() };
         let prepared = self.folder(name, found, &with.files, &mut record).and_then(|folder| {
-            record.fingerprint = self.fingerprint(name, &folder.path);
+            record.fingerprint = self.fingerprint(&self.known_fingerprint(name), &folder.path);
             self.repositories.prepare(&folder, with.config.as_deref())
         });
         if let Ok(prepared) = &prepared {
@@ -241,21 +236,23 @@ impl Lifecycle {
         }
     }
 
-    fn fingerprint(&self, name: &str, folder: &Path) -> Fingerprint {
+    /// What the folder of a model holds now; what it holds since `before` is not read again.
+    fn fingerprint(&self, before: &Fingerprint, folder: &Path) -> Fingerprint {
         let taken = match self.mode {
             ControlMode::None => return Fingerprint::default(),
             ControlMode::Explicit => Fingerprint::of_times(folder),
-            ControlMode::Poll => {
-                let before = self.lock().get(name).map(|record| record.fingerprint.clone());
-                Fingerprint::of_contents(folder, &before.unwrap_or_default())
-            }
+            ControlMode::Poll => Fingerprint::of_contents(folder, before),
         };
         taken.unwrap_or_default()
     }
 
+    fn known_fingerprint(&self, name: &str) -> Fingerprint {
+        self.lock().get(name).map(|record| record.fingerprint.clone()).unwrap_or_default()
+    }
+
     /// Whether the model serves what it would serve after loading it again.
     fn is_loaded_like(&self, name: &str, wanted: &Record) -> bool {
-        let serves = |model: &Arc<ModelState>| model.is_ready() && model.ready().next().is_some();
+        let serves = |model: &Arc<ModelState>| model.is_ready() && model.serves();
         self.server.catalog().models.get(name).is_some_and(serves)
             && self.lock().get(name).is_some_and(|record| {
                 let as_on_disk = !record.overridden && !wanted.overridden;
@@ -266,13 +263,19 @@ impl Lifecycle {
     /// Whether a model is new or its folder differs, and nobody is writing to it.
     fn has_changed(&self, name: &str, found: &Found) -> bool {
         let Some([folder]) = found.get(name).map(Vec::as_slice) else { return false };
-        let known = self.lock().get(name).map(|record| record.fingerprint.clone());
-        let now = self.fingerprint(name, &folder.path);
-        if known.as_ref() == Some(&now) {
+        let known = self.known_fingerprint(name);
+        let now = self.fingerprint(&known, &folder.path);
+        if self.lock().contains_key(name) && known == now {
             return false;
         }
         std::thread::sleep(SETTLE);
-        now == self.fingerprint(name, &folder.path)
+        now == self.fingerprint(&now, &folder.path)
+    }
+
+    /// Loads a model, what it needs, and then what needs it.
+    fn run_one(&self, name: &str, job: Job, found: &Found) {
+        self.run(BTreeMap::from([(name.to_owned(), job)]), found);
+        self.follow(name, found);
     }
 
     /// Loads models and those that they need, members before ensembles, the rest in parallel.
@@ -305,9 +308,8 @@ impl Lifecycle {
     fn add_needed(&self, jobs: &mut BTreeMap<String, Job>, found: &Found) {
         loop {
             let catalog = self.server.catalog();
-            let serves = |name: &String| {
-                catalog.models.get(name).is_some_and(|model| model.ready().next().is_some())
-            };
+            let serves =
+                |name: &String| catalog.models.get(name).is_some_and(|model| model.serves());
             let missing: BTreeSet<String> = jobs
                 .values()
                 .flat_map(|job| job.record.needs.clone())
@@ -348,8 +350,7 @@ impl Lifecycle {
     /// Loads the versions of a model beside those that serve, and publishes them.
     fn load_one(&self, name: &str, prepared: &Prepared) -> Result<()> {
         let versions = chosen_versions(&prepared.folder, &prepared.config)?;
-        let serves = |model: &ModelState| model.ready().next().is_some();
-        let reload = self.server.catalog().models.get(name).is_some_and(|model| serves(model));
+        let reload = self.server.catalog().models.get(name).is_some_and(|model| model.serves());
         if !reload {
             self.server.publish(name, |model| {
                 let loading = |&version: &i64| (version, VersionState::Loading);
@@ -397,16 +398,15 @@ impl Lifecycle {
     /// Ensembles follow their members: those that need `name` are loaded anew, or taken out.
     fn follow(&self, name: &str, found: &Found) {
         for ensemble in self.ensembles_of(name) {
-            let serves = self.server.model(name, None).is_ok();
-            if serves {
+            if self.server.model(name, None).is_ok() {
                 let asked = self.lock().get(&ensemble).is_some_and(|record| record.asked);
                 let mut job = self.job(&ensemble, found, Override::default());
                 job.record.asked = asked;
-                self.run(BTreeMap::from([(ensemble.clone(), job)]), found);
+                self.run_one(&ensemble, job, found);
             } else {
                 self.take_out(&ensemble);
+                self.follow(&ensemble, found);
             }
-            self.follow(&ensemble, found);
         }
     }
 
@@ -419,10 +419,7 @@ impl Lifecycle {
     fn remove(&self, name: &str, dependents: bool) {
         let record = self.lock().remove(name);
         self.take_out(name);
-        for ensemble in self.ensembles_of(name) {
-            self.take_out(&ensemble);
-            self.follow(&ensemble, &Found::new());
-        }
+        self.follow(name, &Found::new());
         for needed in record.map(|record| record.needs).unwrap_or_default() {
             let unasked = self.lock().get(&needed).is_some_and(|record| !record.asked);
             if dependents && unasked && self.ensembles_of(&needed).is_empty() {

@@ -104,8 +104,7 @@ impl Server {
         let Some(name) = name else {
             return Ok(catalog.models.values().flat_map(|m| m.ready().map(snapshot)).collect());
         };
-        let Some(model) = catalog.models.get(name).filter(|model| model.ready().next().is_some())
-        else {
+        let Some(model) = catalog.models.get(name).filter(|model| model.serves()) else {
             return Err(Error::invalid_arg(format!("requested model '{name}' is not available")));
         };
         let found: Vec<_> = model

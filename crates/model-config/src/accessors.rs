@@ -1,6 +1,8 @@
 //! What the rest of Nereid asks a configuration, without the detours of the generated structs.
 
-use nereid_inference::DataType;
+use std::str::FromStr;
+
+use nereid_inference::{DataType, Error, Result};
 
 use crate::proto::{
     self, BatchInput, ModelConfig, ModelDynamicBatching, ModelEnsembling, ModelInput, ModelOutput,
@@ -17,6 +19,12 @@ impl ModelConfig {
     /// Whether tensors have a batch dimension in front of the configured ones.
     pub fn batches(&self) -> bool {
         self.max_batch_size > 0
+    }
+
+    /// `dims` of a tensor as clients see them: with a batch dimension, -1, where the model batches.
+    pub fn full_dims(&self, dims: &[i64]) -> Vec<i64> {
+        let batch = self.batches().then_some(-1);
+        batch.into_iter().chain(dims.iter().copied()).collect()
     }
 
     pub fn is_ensemble(&self) -> bool {
@@ -52,6 +60,21 @@ impl ModelConfig {
     /// The value of `parameters { key: ... value { string_value: ... } }`.
     pub fn parameter(&self, key: &str) -> Option<&str> {
         self.parameters.get(key).map(|parameter| parameter.string_value.as_str())
+    }
+
+    /// As [`Self::parameter`], for a whole number of the type asked for.
+    ///
+    /// # Errors
+    /// Invalid argument, in the words of Triton's backends, if it is no such number.
+    pub fn number_parameter<T: FromStr>(&self, key: &str) -> Result<Option<T>> {
+        let parse = |value: &str| {
+            value.trim().parse().map_err(|_| {
+                Error::invalid_arg(format!(
+                    "failed to convert '{value}' to integral number for parameter '{key}'"
+                ))
+            })
+        };
+        self.parameter(key).map(parse).transpose()
     }
 
     /// The backend that runs the model: the one it names, else the one that its platform, else the

@@ -35,11 +35,10 @@ pub struct TensorDescription<'a> {
 }
 
 pub fn describe_model(config: &ModelConfig) -> ModelDescription<'_> {
-    let batch = (config.max_batch_size > 0).then_some(-1);
     let tensor = |name, datatype: Option<DataType>, dims: &[i64]| TensorDescription {
         name,
         datatype: datatype.map_or("<invalid>", DataType::name),
-        shape: batch.into_iter().chain(dims.iter().copied()).collect(),
+        shape: config.full_dims(dims),
     };
     let inputs = config.input.iter();
     let outputs = config.output.iter();

@@ -74,8 +74,7 @@ impl<'a> Known<'a> {
 }
 
 fn full(config: &ModelConfig, dims: &[i64]) -> Dims {
-    let batch = config.batches().then_some(-1);
-    Dims { inner: dims.to_vec(), full: batch.into_iter().chain(dims.iter().copied()).collect() }
+    Dims { inner: dims.to_vec(), full: config.full_dims(dims) }
 }
 
 fn check_step<'a>(
