@@ -11,11 +11,11 @@ use ort::AsPointer;
 use ort::session::Session;
 use ort::session::builder::SessionBuilder;
 use ort::sys::{
-    ONNXTensorElementDataType as ElementType, OrtAllocator, OrtAllocatorType, OrtMemType,
-    OrtMemoryInfo, OrtRunOptions, OrtStatusPtr, OrtValue,
+    OrtAllocator, OrtAllocatorType, OrtMemType, OrtMemoryInfo, OrtRunOptions, OrtStatusPtr,
+    OrtValue,
 };
 
-use crate::datatypes::{datatype, number};
+use crate::datatypes::{datatype, element_type};
 
 /// What went wrong, in ONNX Runtime's words.
 pub(crate) type Result<T> = std::result::Result<T, String>;
@@ -298,28 +298,6 @@ fn default_allocator() -> Result<*mut OrtAllocator> {
     // SAFETY: the pointer is valid for the call.
     check(unsafe { (ort::api().GetAllocatorWithDefaultOptions)(&raw mut allocator) })?;
     Ok(allocator)
-}
-
-fn element_type(datatype: DataType) -> ElementType {
-    const KNOWN: [ElementType; 14] = [
-        ElementType::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT,
-        ElementType::ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8,
-        ElementType::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8,
-        ElementType::ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT16,
-        ElementType::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT16,
-        ElementType::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32,
-        ElementType::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64,
-        ElementType::ONNX_TENSOR_ELEMENT_DATA_TYPE_STRING,
-        ElementType::ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL,
-        ElementType::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16,
-        ElementType::ONNX_TENSOR_ELEMENT_DATA_TYPE_DOUBLE,
-        ElementType::ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT32,
-        ElementType::ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT64,
-        ElementType::ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16,
-    ];
-    let wanted = number(datatype);
-    let found = KNOWN.into_iter().find(|known| *known as i32 == wanted);
-    found.unwrap_or(ElementType::ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED)
 }
 
 fn check(status: OrtStatusPtr) -> Result<()> {
