@@ -2,6 +2,7 @@
 # Compares with a Triton server on this machine, in one run, alternating: a Python identity model,
 # FP32[16], perf_analyzer over HTTP, concurrency 1 and 8.
 #   TRITON_URL=localhost:8000 PERF_ANALYZER=perf_analyzer scripts/bench.sh [ROUNDS]
+# NEREID is the binary to measure; target/dist/nereid is what `cargo build --profile dist` makes.
 # The Triton server must be serving tests/bench_models.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -10,7 +11,7 @@ analyzer=${PERF_ANALYZER:-perf_analyzer}
 rounds=${1:-5}
 port=${PORT:-8600}
 
-target/release/nereid serve --model-repository tests/bench_models --http-address 127.0.0.1 \
+"${NEREID:-target/release/nereid}" serve --model-repository tests/bench_models --http-address 127.0.0.1 \
   --http-port "$port" --allow-grpc=false --log-info=false \
   --backend-config=python,python="${PYTHON:-$PWD/.venv/bin/python}" > /dev/null &
 server=$!
