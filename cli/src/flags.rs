@@ -4,7 +4,9 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
+use nereid_cache::{ResponseCache, Settings};
 use nereid_core::ControlMode;
+use nereid_inference::Error;
 
 #[derive(Args, Debug)]
 pub(crate) struct ServeFlags {
@@ -46,6 +48,12 @@ pub(crate) struct ServeFlags {
     /// Setting of a backend: `<backend>,<key>=<value>`, or `<key>=<value>` for all of them.
     #[arg(long, value_name = "SETTING", value_parser = backend_setting)]
     pub(crate) backend_config: Vec<(String, String, String)>,
+    /// The response cache: `local,size=<bytes>`.
+    #[arg(long, value_name = "CACHE,KEY=VALUE", value_parser = cache_setting)]
+    pub(crate) cache_config: Vec<(String, String, String)>,
+    /// The old form of --cache-config=local,size=<bytes>.
+    #[arg(long, value_name = "BYTES", conflicts_with = "cache_config")]
+    pub(crate) response_cache_byte_size: Option<u64>,
     /// How long to wait for requests that are running when the server is told to stop.
     #[arg(long, default_value_t = 30)]
     pub(crate) exit_timeout_secs: u64,
@@ -107,7 +115,6 @@ const NOT_YET: &[&str] = &[
     "allow-vertex-ai",
     "backend-directory",
     "buffer-manager-thread-count",
-    "cache-config",
     "cache-directory",
     "cuda-memory-pool-byte-size",
     "cuda-virtual-address-size",
@@ -146,7 +153,6 @@ const NOT_YET: &[&str] = &[
     "rate-limit",
     "rate-limit-resource",
     "repoagent-directory",
-    "response-cache-byte-size",
     "reuse-http-port",
     "sagemaker-port",
     "sagemaker-safe-port-range",
@@ -169,6 +175,15 @@ impl ServeFlags {
             "poll" => ControlMode::Poll,
             _ => ControlMode::None,
         }
+    }
+
+    /// The cache that is asked for, by either of two flags.
+    pub(crate) fn cache(&self) -> Result<Option<ResponseCache>, Error> {
+        let mut given = self.cache_config.clone();
+        if let Some(size) = self.response_cache_byte_size.filter(|&size| size > 0) {
+            given.push(("local".to_owned(), "size".to_owned(), size.to_string()));
+        }
+        Settings::new(&given)?.map(|settings| ResponseCache::new(&settings)).transpose()
     }
 
     /// The models to load at start; `None`: all of them.
@@ -219,6 +234,13 @@ fn backend_setting(text: &str) -> Result<(String, String, String), String> {
         .filter(|(key, _)| !key.is_empty())
         .ok_or("expected <backend>,<key>=<value> or <key>=<value>")?;
     Ok((backend.to_owned(), key.to_owned(), value.to_owned()))
+}
+
+fn cache_setting(text: &str) -> Result<(String, String, String), String> {
+    match backend_setting(text)? {
+        (cache, ..) if cache.is_empty() => Err("expected <cache>,<key>=<value>".to_owned()),
+        setting => Ok(setting),
+    }
 }
 
 #[cfg(test)]
@@ -286,5 +308,18 @@ mod tests {
             [own("python", "python", "/usr/bin/python3"), own("", "a", "b")]
         );
         assert!(parse(&["--backend-config=nonsense"]).is_err());
+    }
+
+    #[test]
+    fn caches() {
+        let made = |arguments: &[&str]| {
+            parse(arguments)?.cache().map(|cache| cache.is_some()).map_err(|e| e.to_string())
+        };
+        assert_eq!(made(&[]), Ok(false));
+        assert_eq!(made(&["--cache-config=local,size=1000"]), Ok(true));
+        assert_eq!(made(&["--response-cache-byte-size=1000"]), Ok(true));
+        assert_eq!(made(&["--response-cache-byte-size=0"]), Ok(false));
+        made(&["--cache-config=size=1000"]).unwrap_err();
+        made(&["--cache-config=local,size=1000", "--response-cache-byte-size=1"]).unwrap_err();
     }
 }

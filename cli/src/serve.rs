@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use nereid_arena::Arena;
 use nereid_backend::{Host, Pulse};
+use nereid_cache::ResponseCache;
 use nereid_core::{Catalog, ControlMode, Lifecycle, Regions, Repositories, Server};
 use nereid_http::{App, Limits};
 use tokio::net::{TcpListener, TcpSocket};
@@ -86,7 +87,8 @@ async fn serve(flags: &ServeFlags) -> Result<(), Failure> {
         pulse: pulse.clone(),
         alive: alive.clone(),
     };
-    let lifecycle = Arc::new(lifecycle(flags, server.clone(), host));
+    let cache = flags.cache()?.map(Arc::new);
+    let lifecycle = Arc::new(lifecycle(flags, server.clone(), host, cache));
     let app = App {
         server: server.clone(),
         lifecycle: lifecycle.clone(),
@@ -159,7 +161,12 @@ async fn serve_grpc(
     }
 }
 
-fn lifecycle(flags: &ServeFlags, server: Arc<Server>, host: Host) -> Lifecycle {
+fn lifecycle(
+    flags: &ServeFlags,
+    server: Arc<Server>,
+    host: Host,
+    cache: Option<Arc<ResponseCache>>,
+) -> Lifecycle {
     let repositories = Repositories {
         paths: flags.model_repository.clone(),
         backends: backends::all(),
@@ -168,6 +175,7 @@ fn lifecycle(flags: &ServeFlags, server: Arc<Server>, host: Host) -> Lifecycle {
         load_threads: flags.model_load_thread_count,
         auto_complete: !flags.disable_auto_complete_config && !flags.strict_model_config,
         config_name: flags.model_config_name.clone(),
+        cache,
     };
     Lifecycle::new(repositories, server, flags.control_mode())
 }

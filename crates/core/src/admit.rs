@@ -56,6 +56,11 @@ impl Signature {
         Ok(Self { inputs, outputs, max_batch_size, correlation: correlation_input(config) })
     }
 
+    /// Whether a request wants every output there is, whether it names them or not.
+    pub(crate) fn wants_all_outputs(&self, request: &Request) -> bool {
+        self.outputs.iter().all(|output| request.wants(output))
+    }
+
     /// Fourth stop of a request. Sets its batch size.
     pub(crate) fn admit(&self, model: &str, request: &mut Request) -> Result<()> {
         self.check_outputs(model, request)?;

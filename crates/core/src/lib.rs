@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod admit;
+mod caching;
 mod call;
 mod catalog;
 mod controls;

@@ -4,11 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use nereid_backend::{Backend, Host, Model, ModelSource, Placement};
+use nereid_cache::ResponseCache;
 use nereid_inference::{Error, Result};
 use nereid_model_config::{self as model_config, ModelConfig};
 use nereid_repository::{ModelFolder, VersionPolicy};
 
 use crate::admit::Signature;
+use crate::caching::Caching;
 use crate::catalog::Catalog;
 use crate::ensemble::{self, Ensemble};
 use crate::labels::Labels;
@@ -32,6 +34,8 @@ pub struct Repositories {
     pub auto_complete: bool,
     /// `--model-config-name`: a model's `configs/<name>.pbtxt` goes before its `config.pbtxt`.
     pub config_name: Option<String>,
+    /// Where the responses of models that ask for it are kept.
+    pub cache: Option<Arc<ResponseCache>>,
 }
 
 /// A model as its folder describes it.
@@ -88,7 +92,7 @@ impl Repositories {
         let recorder = Arc::new(Recorder::default());
         let ensemble = Ensemble::new(&config, self.host.service.clone(), recorder.clone());
         let scheduler = Scheduler::Ensemble(ensemble);
-        finished(prepared, version, Arc::new(config), recorder, scheduler)
+        self.finished(prepared, version, Arc::new(config), recorder, scheduler)
     }
 
     fn load_model(&self, prepared: &Prepared, version: i64) -> Result<Arc<ModelVersion>> {
@@ -115,7 +119,28 @@ impl Repositories {
         let recorder = Arc::new(Recorder::default());
         let scheduling = Scheduling::new(&source.config, &source.model_dir, runners.len())?;
         let pool = Pool::new(runners, scheduling, recorder.clone(), self.host.reactor.clone());
-        finished(prepared, version, source.config, recorder, Scheduler::Pool(pool))
+        self.finished(prepared, version, source.config, recorder, Scheduler::Pool(pool))
+    }
+
+    fn finished(
+        &self,
+        prepared: &Prepared,
+        version: i64,
+        config: Arc<ModelConfig>,
+        recorder: Arc<Recorder>,
+        scheduler: Scheduler,
+    ) -> Result<Arc<ModelVersion>> {
+        Ok(Arc::new(ModelVersion {
+            name: config.name.clone(),
+            version,
+            signature: Signature::new(&config)?,
+            reshapes: Reshapes::new(&config),
+            labels: Labels::read(&config, &prepared.folder.path)?,
+            caching: Caching::new(&config, self.cache.as_ref()),
+            config,
+            recorder,
+            scheduler,
+        }))
     }
 
     /// The backend of a model whose configuration names none: the one whose file lies in a version
@@ -164,25 +189,6 @@ impl Repositories {
     }
 }
 
-fn finished(
-    prepared: &Prepared,
-    version: i64,
-    config: Arc<ModelConfig>,
-    recorder: Arc<Recorder>,
-    scheduler: Scheduler,
-) -> Result<Arc<ModelVersion>> {
-    Ok(Arc::new(ModelVersion {
-        name: config.name.clone(),
-        version,
-        signature: Signature::new(&config)?,
-        reshapes: Reshapes::new(&config),
-        labels: Labels::read(&config, &prepared.folder.path)?,
-        config,
-        recorder,
-        scheduler,
-    }))
-}
-
 /// A configuration that does not name its model gets the folder's name; another one is a mistake.
 fn named(folder: &ModelFolder, mut config: ModelConfig) -> Result<ModelConfig> {
     if config.name.is_empty() {
@@ -227,7 +233,6 @@ fn refuse_unsupported(config: &ModelConfig) -> Result<()> {
             config.sequence_batching().is_some_and(|sequence| sequence.iterative_sequence),
             "iterative_sequence",
         ),
-        (config.response_cache.as_ref().is_some_and(|cache| cache.enable), "response_cache"),
         (!config.model_warmup.is_empty(), "model_warmup"),
         (!config.batch_input.is_empty(), "batch_input"),
         (!config.batch_output.is_empty(), "batch_output"),

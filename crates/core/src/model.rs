@@ -7,6 +7,7 @@ use nereid_inference::Request;
 use nereid_model_config::ModelConfig;
 
 use crate::admit::Signature;
+use crate::caching::Caching;
 use crate::ensemble::Ensemble;
 use crate::labels::Labels;
 use crate::pool::Pool;
@@ -22,6 +23,8 @@ pub struct ModelVersion {
     pub(crate) labels: Labels,
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) scheduler: Scheduler,
+    /// Where responses are cached.
+    pub(crate) caching: Option<Caching>,
 }
 
 /// Where admitted requests go.
@@ -47,10 +50,18 @@ impl ModelVersion {
             request.responder.answer(Err(error));
             return;
         }
-        self.reshapes.apply_to_inputs(&mut request.inputs);
         request.responder.times.queued = Some(Instant::now());
         let batch_size = request.batch_size;
         request.responder.wrap(|inner| Observer::new(inner, self, batch_size));
+        match &self.caching {
+            Some(caching) => caching.submit(self, request),
+            None => self.enqueue(request),
+        }
+    }
+
+    /// Into the queue with a request that only the model can answer.
+    pub(crate) fn enqueue(&self, mut request: Request) {
+        self.reshapes.apply_to_inputs(&mut request.inputs);
         match &self.scheduler {
             Scheduler::Pool(pool) => pool.submit(request),
             Scheduler::Ensemble(ensemble) => ensemble.submit(request),

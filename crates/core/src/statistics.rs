@@ -56,9 +56,12 @@ pub struct BatchStatistics {
 
 impl Duration {
     fn add(&mut self, from: Instant, to: Instant) {
+        self.add_duration(to.saturating_duration_since(from));
+    }
+
+    fn add_duration(&mut self, duration: std::time::Duration) {
         self.count += 1;
-        let ns = to.saturating_duration_since(from).as_nanos();
-        self.ns += u64::try_from(ns).unwrap_or(u64::MAX);
+        self.ns += u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     }
 }
 
@@ -107,6 +110,17 @@ impl Recorder {
         let input_ready = times.input_ready.unwrap_or(started);
         let computed = times.computed.unwrap_or(now);
         let mut counters = self.lock();
+        if let Some(cache) = times.cache {
+            let inference = &mut counters.inference;
+            if cache.hit {
+                // No inference: nothing was computed.
+                inference.success.add(times.arrived, now);
+                inference.queue.add(queued, queued);
+                inference.cache_hit.add_duration(cache.duration);
+                return;
+            }
+            inference.cache_miss.add_duration(cache.duration);
+        }
         counters.last_inference_ms =
             SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64);
         counters.inference_count += batch_size as u64;

@@ -53,6 +53,7 @@ async fn start() -> Running {
         load_threads: 1,
         auto_complete: true,
         config_name: None,
+        cache: None,
     };
     let lifecycle = Arc::new(Lifecycle::new(repositories, server.clone(), ControlMode::None));
     lifecycle.aside(|lifecycle| lifecycle.start(None)).await.unwrap();

@@ -28,4 +28,4 @@ pub use request::{CorrelationId, Request, SEQUENCE_END, SEQUENCE_START, log_pref
 pub use responder::{Answer, Responder, ResponseSink};
 pub use response::Response;
 pub use tensor::{Tensor, display_shape, element_count};
-pub use times::Times;
+pub use times::{CacheLookup, Times};

@@ -1,6 +1,6 @@
 //! When a request passed the stations that statistics, traces and metrics report.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Filled in on the way; a station that a request never reached stays `None`.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +15,16 @@ pub struct Times {
     pub input_ready: Option<Instant>,
     /// The model had computed.
     pub computed: Option<Instant>,
+    /// What its response cache said, where its model has one.
+    pub cache: Option<CacheLookup>,
+}
+
+/// How a request fared with a response cache.
+#[derive(Clone, Copy, Debug)]
+pub struct CacheLookup {
+    pub hit: bool,
+    /// Of the lookup, and after a miss of the insertion as well.
+    pub duration: Duration,
 }
 
 impl Times {
@@ -25,6 +35,7 @@ impl Times {
             started: None,
             input_ready: None,
             computed: None,
+            cache: None,
         }
     }
 }

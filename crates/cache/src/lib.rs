@@ -1,0 +1,17 @@
+//! The response cache: answers that are given again instead of computed again.
+//!
+//! A [`Key`] says what was asked, an [`Entry`] what the answer was. Where entries are kept is one
+//! of several [`ResponseCache`]s; which models use it, and what is counted, is not decided here.
+#![forbid(unsafe_code)]
+
+mod entry;
+mod key;
+mod local;
+mod settings;
+mod store;
+
+pub use entry::Entry;
+pub use key::Key;
+pub use local::{Local, LocalStatistics};
+pub use settings::Settings;
+pub use store::ResponseCache;
