@@ -51,7 +51,7 @@ pub(crate) struct ServeFlags {
     /// The response cache: `local,size=<bytes>`.
     #[arg(long, value_name = "CACHE,KEY=VALUE", value_parser = cache_setting)]
     pub(crate) cache_config: Vec<(String, String, String)>,
-    /// The old form of --cache-config=local,size=<bytes>.
+    /// The old form of --cache-config=local,size=BYTES.
     #[arg(long, value_name = "BYTES", conflicts_with = "cache_config")]
     pub(crate) response_cache_byte_size: Option<u64>,
     /// How long to wait for requests that are running when the server is told to stop.
