@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 say() { printf '== %s\n' "$*"; }
 
 missing=()
-for package in g++ python3-venv libtorch-dev python3-torch; do
+for package in g++ python3-venv libtorch-dev python3-torch redis-server; do
   dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
 done
 if [ ${#missing[@]} -gt 0 ]; then

@@ -10,6 +10,7 @@ say "building the server"
 cargo build --release
 say "unit tests"
 cargo test --release --workspace
+cargo test --release -p nereid-cache --features redis --test redis
 say "tests of the Python worker"
 .venv/bin/python -m pytest -q backends/python/worker/tests
 say "tests with stock clients"

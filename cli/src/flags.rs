@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
-use nereid_cache::{ResponseCache, Settings};
+use nereid_cache::Settings;
 use nereid_core::ControlMode;
 use nereid_inference::Error;
 
@@ -48,7 +48,7 @@ pub(crate) struct ServeFlags {
     /// Setting of a backend: `<backend>,<key>=<value>`, or `<key>=<value>` for all of them.
     #[arg(long, value_name = "SETTING", value_parser = backend_setting)]
     pub(crate) backend_config: Vec<(String, String, String)>,
-    /// The response cache: `local,size=<bytes>`.
+    /// The response cache: `local,size=<bytes>`, or `redis,host=<name>` and further settings.
     #[arg(long, value_name = "CACHE,KEY=VALUE", value_parser = cache_setting)]
     pub(crate) cache_config: Vec<(String, String, String)>,
     /// The old form of --cache-config=local,size=BYTES.
@@ -178,12 +178,12 @@ impl ServeFlags {
     }
 
     /// The cache that is asked for, by either of two flags.
-    pub(crate) fn cache(&self) -> Result<Option<ResponseCache>, Error> {
+    pub(crate) fn cache(&self) -> Result<Option<Settings>, Error> {
         let mut given = self.cache_config.clone();
         if let Some(size) = self.response_cache_byte_size.filter(|&size| size > 0) {
             given.push(("local".to_owned(), "size".to_owned(), size.to_string()));
         }
-        Settings::new(&given)?.map(|settings| ResponseCache::new(&settings)).transpose()
+        Settings::new(&given)
     }
 
     /// The models to load at start; `None`: all of them.

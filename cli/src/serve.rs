@@ -87,7 +87,10 @@ async fn serve(flags: &ServeFlags) -> Result<(), Failure> {
         pulse: pulse.clone(),
         alive: alive.clone(),
     };
-    let cache = flags.cache()?.map(Arc::new);
+    let cache = match flags.cache()? {
+        Some(settings) => Some(Arc::new(ResponseCache::new(&settings).await?)),
+        None => None,
+    };
     let lifecycle = Arc::new(lifecycle(flags, server.clone(), host, cache));
     let app = App {
         server: server.clone(),

@@ -4,9 +4,13 @@
 //! of several [`ResponseCache`]s; which models use it, and what is counted, is not decided here.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "redis")]
+mod encoding;
 mod entry;
 mod key;
 mod local;
+#[cfg(feature = "redis")]
+mod redis;
 mod settings;
 mod store;
 

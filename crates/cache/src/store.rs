@@ -1,19 +1,47 @@
 //! Where entries are kept.
 
+use std::sync::Arc;
+
 use nereid_inference::{Error, Result};
 
-use crate::{Local, Settings};
+use crate::{Entry, Key, Local, Settings};
 
 /// The one cache of a server.
 pub enum ResponseCache {
     Local(Local),
+    #[cfg(feature = "redis")]
+    Redis(crate::redis::Redis),
 }
 
 impl ResponseCache {
-    pub fn new(settings: &Settings) -> Result<Self> {
+    /// The cache that is asked for. Its reactor is the one that this runs on.
+    pub async fn new(settings: &Settings) -> Result<Self> {
         match settings.cache() {
             "local" => local(settings).map(Self::Local),
+            #[cfg(feature = "redis")]
+            "redis" => Ok(Self::Redis(crate::redis::Redis::connect(settings).await?)),
+            #[cfg(not(feature = "redis"))]
+            "redis" => Err(Error::unsupported(
+                "this build has no cache 'redis': it was built without the feature of that name",
+            )),
             other => Err(Error::invalid_arg(format!("there is no cache '{other}'"))),
+        }
+    }
+
+    /// Looks for an answer; `then` is called at once or later, but once.
+    pub fn lookup(&self, key: Key, then: impl FnOnce(Option<Arc<Entry>>) + Send + 'static) {
+        match self {
+            Self::Local(local) => then(local.lookup(&key)),
+            #[cfg(feature = "redis")]
+            Self::Redis(redis) => redis.lookup(key, then),
+        }
+    }
+
+    pub fn insert(&self, key: Key, entry: Entry) {
+        match self {
+            Self::Local(local) => local.insert(key, entry),
+            #[cfg(feature = "redis")]
+            Self::Redis(redis) => redis.insert(key, &entry),
         }
     }
 }
@@ -34,24 +62,26 @@ fn local(settings: &Settings) -> Result<Local> {
 mod tests {
     use super::*;
 
-    fn made(given: &[(&str, &str, &str)]) -> Result<(), String> {
+    async fn made(given: &[(&str, &str, &str)]) -> Result<(), String> {
         let own = |(a, b, c): &(&str, &str, &str)| (a.to_string(), b.to_string(), c.to_string());
         let given: Vec<_> = given.iter().map(own).collect();
         let settings = Settings::new(&given).map_err(|error| error.to_string())?.unwrap();
-        ResponseCache::new(&settings).map(drop).map_err(|error| error.to_string())
+        ResponseCache::new(&settings).await.map(drop).map_err(|error| error.to_string())
     }
 
-    #[test]
-    fn settings() {
-        assert_eq!(made(&[("local", "size", "x"), ("local", "size", "1000")]), Ok(()));
+    #[tokio::test]
+    async fn settings() {
+        assert_eq!(made(&[("local", "size", "x"), ("local", "size", "1000")]).await, Ok(()));
         for wrong in [
             &[("local", "size", "0")][..],
             &[("local", "size", "-1")],
             &[("local", "sise", "1000")],
             &[("other", "size", "1000")],
             &[("local", "size", "1000"), ("redis", "host", "a")],
+            &[("redis", "port", "1000")],
+            &[("redis", "host", "127.0.0.1"), ("redis", "port", "no")],
         ] {
-            made(wrong).unwrap_err();
+            made(wrong).await.unwrap_err();
         }
         assert!(Settings::new(&[]).unwrap().is_none());
     }

@@ -34,22 +34,22 @@ impl Caching {
 
     /// Between the fourth and the fifth stop of a request: answered from the cache, or on to the
     /// queue, with a sink that keeps the answer for the next one.
-    pub(crate) fn submit(&self, model: &ModelVersion, mut request: Request) {
+    pub(crate) fn submit(&self, model: &Arc<ModelVersion>, mut request: Request) {
         let start = Instant::now();
         let all_outputs = model.signature.wants_all_outputs(&request);
         let key = Key::of(&request, model.version, all_outputs);
-        let found = match &*self.cache {
-            ResponseCache::Local(local) => local.lookup(&key),
-        };
-        request.responder.times.cache =
-            Some(CacheLookup { hit: found.is_some(), duration: start.elapsed() });
-        if let Some(entry) = found {
-            request.responder.answer(Ok(response(&entry)));
-            return;
-        }
-        let (cache, keeps_parameters) = (self.cache.clone(), self.keeps_parameters);
-        request.responder.wrap(|inner| Keeper { inner, key, cache, keeps_parameters });
-        model.enqueue(request);
+        let (model, keeps_parameters) = (model.clone(), self.keeps_parameters);
+        let cache = self.cache.clone();
+        self.cache.lookup(key, move |found| {
+            request.responder.times.cache =
+                Some(CacheLookup { hit: found.is_some(), duration: start.elapsed() });
+            if let Some(entry) = found {
+                request.responder.answer(Ok(response(&entry)));
+                return;
+            }
+            request.responder.wrap(|inner| Keeper { inner, key, cache, keeps_parameters });
+            model.enqueue(request);
+        });
     }
 }
 
@@ -79,9 +79,7 @@ impl ResponseSink for Keeper {
             if !self.keeps_parameters {
                 entry.parameters.clear();
             }
-            match &*self.cache {
-                ResponseCache::Local(local) => local.insert(self.key, entry),
-            }
+            self.cache.insert(self.key, entry);
             if let Some(cache) = &mut times.cache {
                 cache.duration += start.elapsed();
             }
