@@ -522,9 +522,6 @@ def test_repository_index(client, stub):
 @pytest.mark.parametrize(
     "call",
     [
-        lambda client: client.get_system_shared_memory_status(),
-        lambda client: client.register_system_shared_memory("r", "/r", 8),
-        lambda client: client.unregister_cuda_shared_memory(),
         lambda client: client.get_trace_settings(),
         lambda client: client.get_log_settings(),
     ],
@@ -540,6 +537,16 @@ def test_standard_health_service(server):
         check = channel.unary_unary("/grpc.health.v1.Health/Check")
         assert check(b"") == b"\x08\x01"
         assert check(b"\x0a\x05other") == b"\x08\x01"
+
+
+def test_health_can_be_watched(tmp_path):
+    python_model(tmp_path, "m", IDENTITY_MODEL)
+    with Server(tmp_path, "--model-control-mode=explicit") as server:
+        with grpc.insecure_channel(server.grpc_url) as channel:
+            statuses = channel.unary_stream("/grpc.health.v1.Health/Watch")(b"")
+            assert next(statuses) == b"\x08\x01"
+            server.process.send_signal(signal.SIGTERM)
+            assert list(statuses) == [b"\x08\x02"]
 
 
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])

@@ -6,6 +6,7 @@ import urllib.request
 
 import numpy as np
 import pytest
+import tritonclient.grpc as grpcclient
 import tritonclient.http as httpclient
 import tritonclient.utils.shared_memory as shm
 from harness import Server, write_model
@@ -28,9 +29,16 @@ def server(tmp_path_factory):
         yield running
 
 
+@pytest.fixture(params=["http", "grpc"])
+def stock(request):
+    """The stock client's module for a protocol."""
+    return {"http": httpclient, "grpc": grpcclient}[request.param]
+
+
 @pytest.fixture
-def client(server):
-    client = httpclient.InferenceServerClient(server.url)
+def client(server, stock):
+    url = server.url if stock is httpclient else server.grpc_url
+    client = stock.InferenceServerClient(url)
     yield client
     client.unregister_system_shared_memory()
     client.close()
@@ -64,37 +72,45 @@ def raw(server, path, body):
 
 @pytest.mark.parametrize("elements", [16, 1_500_000])
 @pytest.mark.parametrize("model", ["native", "python"])
-def test_tensors_in_and_out(client, region, model, elements):
+def test_tensors_in_and_out(stock, client, region, model, elements):
     sent = np.arange(elements, dtype=np.float32)
     given, taken = region("in", sent.nbytes), region("out", sent.nbytes)
     for offset in (1, 2):
         shm.set_shared_memory_region(given, [sent + offset])
-        tensor = httpclient.InferInput("IN", sent.shape, "FP32")
+        tensor = stock.InferInput("IN", sent.shape, "FP32")
         tensor.set_shared_memory("in", sent.nbytes)
-        wanted = httpclient.InferRequestedOutput("OUT")
+        wanted = stock.InferRequestedOutput("OUT")
         wanted.set_shared_memory("out", sent.nbytes)
         answer = client.infer(model, [tensor], outputs=[wanted])
-        parameters = answer.get_output("OUT")["parameters"]
-        assert parameters["shared_memory_region"] == "out"
-        assert parameters["shared_memory_byte_size"] == sent.nbytes
+        response = answer.get_response()
+        if stock is httpclient:
+            place = {"name": "OUT", "datatype": "FP32", "shape": [elements]}
+            assert response["outputs"] == [place]
+        else:
+            assert list(response.raw_output_contents) == [b""]
         got = shm.get_contents_as_numpy(taken, np.float32, sent.shape)
         np.testing.assert_array_equal(got, sent + offset)
 
 
-def test_strings(client, region):
+def test_strings(stock, client, region):
     sent = np.array([b"a", "жук".encode(), b""], dtype=np.object_)
     given = region("in", 64)
     shm.set_shared_memory_region(given, [serialize_byte_tensor(sent)])
-    tensor = httpclient.InferInput("IN", sent.shape, "BYTES")
+    tensor = stock.InferInput("IN", sent.shape, "BYTES")
     tensor.set_shared_memory("in", 4 * 3 + 7)
     assert client.infer("words", [tensor]).as_numpy("OUT").tolist() == sent.tolist()
 
 
 def test_regions_are_listed_and_forgotten(client, region):
     region("one", 64)
-    expected = [{"name": "one", "key": "/nereid_test_one", "offset": 0, "byte_size": 64}]
-    assert client.get_system_shared_memory_status() == expected
-    assert client.get_system_shared_memory_status("one") == expected
+    expected = {"name": "one", "key": "/nereid_test_one", "offset": 0, "byte_size": 64}
+    for name in ("", "one"):
+        status = client.get_system_shared_memory_status(name)
+        if not isinstance(status, list):
+            status = [
+                {field: getattr(row, field) for field in expected} for row in status.regions.values()
+            ]
+        assert status == [expected]
     with pytest.raises(InferenceServerException, match="'one' already in manager"):
         client.register_system_shared_memory("one", "/nereid_test_one", 64)
     client.unregister_system_shared_memory("one")
@@ -161,19 +177,39 @@ def test_regions_must_be_allowed(tmp_path):
         assert status == 501 and "--allow-client-shm=true" in message
         status, _ = raw(server, "/v2/cudasharedmemory/region/r/register", {})
         assert status == 501
+        with grpcclient.InferenceServerClient(server.grpc_url) as client:
+            with pytest.raises(InferenceServerException, match="--allow-client-shm=true") as raised:
+                client.register_system_shared_memory("r", "/r", 8)
+            assert raised.value.status() == "StatusCode.UNIMPLEMENTED"
 
 
-def test_outputs_as_classes(client):
+def test_there_are_no_cuda_regions(client, stock, region):
+    region("one", 64)
+    client.unregister_cuda_shared_memory()
+    client.unregister_cuda_shared_memory("nothing")
+    assert not getattr(client.get_cuda_shared_memory_status(), "regions", None)
+    for name, message in [
+        ("nothing", "Unable to find cuda shared memory region: 'nothing'"),
+        ("one", "registered as system shared memory, not CUDA shared memory"),
+    ]:
+        with pytest.raises(InferenceServerException, match=message):
+            client.get_cuda_shared_memory_status(name)
+    with pytest.raises(InferenceServerException, match="GPUs not supported"):
+        client.register_cuda_shared_memory("r", b"a" * 64, 0, 64)
+
+
+def test_outputs_as_classes(client, stock):
     sent = np.float32([[1, 9, 3], [5, 5, 7]])
-    tensor = httpclient.InferInput("IN", sent.shape, "FP32")
+    tensor = stock.InferInput("IN", sent.shape, "FP32")
     tensor.set_data_from_numpy(sent)
     for binary in (True, False):
-        wanted = httpclient.InferRequestedOutput("OUT", binary_data=binary, class_count=2)
+        options = {"binary_data": binary} if stock is httpclient else {}
+        wanted = stock.InferRequestedOutput("OUT", class_count=2, **options)
         classes = client.infer("labelled", [tensor], outputs=[wanted]).as_numpy("OUT")
         texts = [[t.decode() if isinstance(t, bytes) else t for t in row] for row in classes]
         assert texts == [["9.000000:1", "3.000000:2:dog"], ["7.000000:2:dog", "5.000000:0:cat"]]
-    words = httpclient.InferInput("IN", [1], "BYTES")
+    words = stock.InferInput("IN", [1], "BYTES")
     words.set_data_from_numpy(np.array([b"a"], dtype=np.object_))
     with pytest.raises(InferenceServerException, match="unsupported type 'BYTES'"):
-        wanted = httpclient.InferRequestedOutput("OUT", class_count=1)
+        wanted = stock.InferRequestedOutput("OUT", class_count=1)
         client.infer("words", [words], outputs=[wanted])

@@ -92,10 +92,11 @@ async fn serve(flags: &ServeFlags) -> Result<(), Failure> {
         None => None,
     };
     let lifecycle = Arc::new(lifecycle(flags, server.clone(), host, cache));
+    let regions = Arc::new(Regions::new(flags.allow_client_shm));
     let app = App {
         server: server.clone(),
         lifecycle: lifecycle.clone(),
-        regions: Arc::new(Regions::new(flags.allow_client_shm)),
+        regions: regions.clone(),
         arena,
         pulse: pulse.clone(),
         limits: Limits { max_input_size: flags.http_max_input_size, ..Limits::default() },
@@ -109,6 +110,7 @@ async fn serve(flags: &ServeFlags) -> Result<(), Failure> {
         let app = nereid_grpc::App {
             server: server.clone(),
             lifecycle: lifecycle.clone(),
+            regions,
             pulse: pulse.clone(),
         };
         frontends.spawn(serve_grpc(grpc, app, grpc_options(flags), until(stopped)));

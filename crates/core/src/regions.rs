@@ -94,6 +94,28 @@ impl Regions {
         })
     }
 
+    /// What the status of CUDA regions comes to in a server that has none: an error if one is
+    /// asked for by name.
+    pub fn no_cuda_region(&self, name: Option<&str>) -> Result<()> {
+        let Some(name) = name else { return Ok(()) };
+        Err(Error::not_found(match self.find(name) {
+            Some(_) => format!(
+                "The region named '{name}' is registered as system shared memory, not CUDA shared \
+                 memory"
+            ),
+            None => format!("Unable to find cuda shared memory region: '{name}'"),
+        }))
+    }
+
+    /// Why a CUDA region cannot be registered.
+    pub fn refuse_cuda(&self, name: &str) -> Error {
+        self.refuse_unless_allowed().err().unwrap_or_else(|| {
+            Error::invalid_arg(format!(
+                "failed to register CUDA shared memory region: '{name}', GPUs not supported"
+            ))
+        })
+    }
+
     /// The bytes of an input, where the client has put them.
     pub fn input(&self, range: &RegionRange) -> Result<Bytes> {
         let (memory, offset, byte_size) = self.checked(range)?;

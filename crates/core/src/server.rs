@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use nereid_backend::Service;
 use nereid_inference::{Error, Request, Result};
+use tokio::sync::watch;
 
 use crate::catalog::{Catalog, ModelState};
 use crate::model::ModelVersion;
@@ -33,6 +34,8 @@ pub struct Server {
     /// The models of the repository have all been tried.
     started: AtomicBool,
     stopping: AtomicBool,
+    /// Tells those who watch that readiness may have changed.
+    changes: watch::Sender<()>,
 }
 
 /// Who the server says it is.
@@ -51,6 +54,7 @@ impl Server {
             catalog: ArcSwap::default(),
             started: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            changes: watch::Sender::default(),
         })
     }
 
@@ -73,6 +77,11 @@ impl Server {
             && !self.stopping.load(Ordering::Acquire)
             && (!self.strict_readiness
                 || self.catalog.load().models.values().all(|model| model.is_ready()))
+    }
+
+    /// Hears of every change after which readiness may be another.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     pub fn catalog(&self) -> Arc<Catalog> {
@@ -123,6 +132,7 @@ impl Server {
     /// From here on the server is not ready: load balancers should look elsewhere.
     pub fn stop_accepting(&self) {
         self.stopping.store(true, Ordering::Release);
+        self.changes.send_replace(());
     }
 
     /// Lets go of all models; each ends when its last request has been answered.
@@ -132,6 +142,7 @@ impl Server {
 
     pub(crate) fn finish_start(&self) {
         self.started.store(true, Ordering::Release);
+        self.changes.send_replace(());
     }
 
     /// Publishes a catalog in which `change` was made to the model `name`.
@@ -144,6 +155,7 @@ impl Server {
             catalog.models.insert(name.to_owned(), Arc::new(model));
             catalog
         });
+        self.changes.send_replace(());
     }
 }
 

@@ -53,7 +53,8 @@ pub async fn serve(
         // Streams that wait for another request would wait forever.
         let _ = stop.send(true);
     };
-    let health = HealthServer::new(Readiness(app.server.clone()));
+    let health =
+        HealthServer::new(Readiness { server: app.server.clone(), stopping: stopping.clone() });
     let mut inference = GrpcInferenceServiceServer::new(InferenceService::new(app, stopping))
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE)

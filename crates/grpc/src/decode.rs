@@ -1,14 +1,12 @@
 //! A request message becomes a request.
 
-use std::collections::HashSet;
-
 use bytes::Bytes;
-use nereid_inference::{Buffer, DataType, Error, Result, Tensor};
+use nereid_inference::{Buffer, DataType, Error, RegionRange, Result, Tensor};
 use nereid_model_config::ModelConfig;
-use nereid_protocol::{InferRequest, not_yet, unknown_datatype};
+use nereid_protocol::{InferRequest, ListedOutput, OutputForm, unknown_datatype};
 
 use crate::contents::read_contents;
-use crate::parameters::{names_region, read_parameters, wants_classes};
+use crate::parameters::{read_classes, read_parameters, read_range};
 use crate::proto::ModelInferRequest;
 use crate::proto::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 
@@ -31,15 +29,17 @@ pub(crate) fn decode(config: &ModelConfig, message: ModelInferRequest) -> Result
     let mut unknown = None;
     for input in message.inputs {
         let datatype = DataType::from_name(&input.datatype);
-        let data = inputs.data(&input, datatype)?;
+        let Place { data, range } = inputs.place(&input, datatype)?;
         let InferInputTensor { name, shape, .. } = input;
         if datatype.is_none() {
             unknown.get_or_insert_with(|| name.clone());
         }
         let datatype = datatype.unwrap_or(DataType::Uint8);
-        request.inputs.push(Tensor { name, datatype, shape, data: Buffer::One(data) });
+        request.add_input(Tensor { name, datatype, shape, data: Buffer::One(data) }, range)?;
     }
-    request.requested_outputs = read_outputs(message.outputs)?;
+    for output in message.outputs {
+        request.list_output(read_output(output)?)?;
+    }
     match unknown {
         Some(name) => Err(unknown_datatype(config, &request.id, &name)),
         None => Ok(Decoded { request, empty_final }),
@@ -54,19 +54,25 @@ struct Inputs<'a> {
     raw: std::vec::IntoIter<Bytes>,
 }
 
+/// Where the elements of an input are: here, or in shared memory.
+struct Place {
+    data: Bytes,
+    range: Option<RegionRange>,
+}
+
 impl Inputs<'_> {
-    fn data(&mut self, input: &InferInputTensor, datatype: Option<DataType>) -> Result<Bytes> {
+    fn place(&mut self, input: &InferInputTensor, datatype: Option<DataType>) -> Result<Place> {
         let (name, model) = (&input.name, self.model);
-        if names_region(&input.parameters, name)? {
-            return Err(match input.contents {
-                Some(_) => Error::invalid_arg(format!(
+        if let Some(range) = read_range(&input.parameters, name)? {
+            if input.contents.is_some() {
+                return Err(Error::invalid_arg(format!(
                     "unexpected 'content' provided when using shared memory for input tensor \
                      '{name}' for model '{model}'"
-                )),
-                None => not_yet("shared_memory_region"),
-            });
+                )));
+            }
+            return Ok(Place { data: Bytes::new(), range: Some(range) });
         }
-        match &input.contents {
+        let data = match &input.contents {
             Some(_) if self.any_raw => Err(Error::invalid_arg(format!(
                 "contents field must not be specified when using raw_input_contents for '{name}' \
                  for model '{model}'"
@@ -77,30 +83,25 @@ impl Inputs<'_> {
                     "unable to find data for input tensor '{name}' for model '{model}' in request."
                 ))
             }),
-        }
+        };
+        Ok(Place { data: data?, range: None })
     }
 }
 
-/// Names of the outputs that were asked for, without repetitions.
-fn read_outputs(outputs: Vec<InferRequestedOutputTensor>) -> Result<Vec<String>> {
-    let mut seen = HashSet::new();
-    let mut names = Vec::with_capacity(outputs.len());
-    for InferRequestedOutputTensor { name, parameters } in outputs {
-        match (names_region(&parameters, &name)?, wants_classes(&parameters)?) {
-            (true, true) => {
-                return Err(Error::invalid_arg(
-                    "output can't set both 'shared_memory_region' and 'classification'",
-                ));
-            }
-            (true, false) => return Err(not_yet("shared_memory_region")),
-            (false, true) => return Err(not_yet("classification")),
-            (false, false) => {}
+fn read_output(output: InferRequestedOutputTensor) -> Result<ListedOutput> {
+    let InferRequestedOutputTensor { name, parameters } = output;
+    let range = read_range(&parameters, &name)?;
+    let classes = read_classes(&parameters)?;
+    let form = match range {
+        Some(_) if classes > 0 => {
+            return Err(Error::invalid_arg(
+                "output can't set both 'shared_memory_region' and 'classification'",
+            ));
         }
-        if seen.insert(name.clone()) {
-            names.push(name);
-        }
-    }
-    Ok(names)
+        Some(range) => OutputForm::Region(range),
+        None => OutputForm::Binary,
+    };
+    Ok(ListedOutput { name, form, classes })
 }
 
 #[cfg(test)]

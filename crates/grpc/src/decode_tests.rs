@@ -1,8 +1,9 @@
 //! Request messages, good and bad.
 
 use bytes::Bytes;
-use nereid_inference::{CorrelationId, Parameter, Result, SEQUENCE_END};
+use nereid_inference::{CorrelationId, Parameter, RegionRange, Result, SEQUENCE_END};
 use nereid_model_config::ModelConfig;
+use nereid_protocol::OutputForm;
 use prost::Message;
 
 use super::{Decoded, decode};
@@ -107,13 +108,16 @@ fn outputs() {
     assert_eq!(read(ask(&[])).unwrap().request.requested_outputs, ["O"]);
     let region = ("shared_memory_region", StringParam("r".into()));
     let size = ("shared_memory_byte_size", Int64Param(8));
+    let placed = read(ask(&[region.clone(), size.clone()])).unwrap().request.format;
+    let range = RegionRange { region: "r".into(), offset: 0, byte_size: 8 };
+    assert_eq!(placed.form("O"), OutputForm::Region(range));
+    let classified = read(ask(&[("classification", Int64Param(2))])).unwrap().request.format;
+    assert_eq!(classified.classes("O"), 2);
     for (parameters, text) in [
         (vec![("classification", Int64Param(0))], "expected >= 0"),
         (vec![("classification", StringParam("1".into()))], "expected int64_param"),
-        (vec![("classification", Int64Param(1))], "'classification' is not supported yet"),
         (vec![region.clone()], "'shared_memory_byte_size' must be specified along with"),
         (vec![size.clone()], "can not be specified without 'shared_memory_region'"),
-        (vec![region.clone(), size.clone()], "'shared_memory_region' is not supported yet"),
         (
             vec![region, size, ("classification", Int64Param(1))],
             "output can't set both 'shared_memory_region' and 'classification'",

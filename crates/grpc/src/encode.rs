@@ -1,5 +1,7 @@
 //! A response becomes a message.
 
+use bytes::Bytes;
+use nereid_frontend::Delivery;
 use nereid_inference::{Error, Response, Result};
 use prost::Message;
 
@@ -9,7 +11,12 @@ use crate::proto::model_infer_response::InferOutputTensor;
 use crate::status::MAX_MESSAGE;
 
 /// The ninth and last stop of a request.
-pub(crate) fn encode(id: String, response: Response) -> Result<ModelInferResponse> {
+pub(crate) fn encode(
+    id: String,
+    response: Response,
+    delivery: &Delivery,
+) -> Result<ModelInferResponse> {
+    let response = delivery.deliver(response)?;
     let mut message = ModelInferResponse {
         model_name: response.model,
         model_version: response.version.to_string(),
@@ -23,7 +30,11 @@ pub(crate) fn encode(id: String, response: Response) -> Result<ModelInferRespons
         raw_output_contents: Vec::with_capacity(response.outputs.len()),
     };
     for output in response.outputs {
-        message.raw_output_contents.push(output.data.contiguous());
+        // What lies in shared memory is not sent, but has a place among the contents.
+        message.raw_output_contents.push(match delivery.places(&output.name) {
+            true => Bytes::new(),
+            false => output.data.contiguous(),
+        });
         message.outputs.push(InferOutputTensor {
             name: output.name,
             datatype: output.datatype.name().to_owned(),

@@ -1,7 +1,11 @@
 //! `ModelInfer`: one request, one response.
 
+use std::sync::Arc;
+
+use nereid_core::ModelVersion;
+use nereid_frontend::{Delivery, find_regions};
 use nereid_inference::{Error, Result};
-use nereid_protocol::parse_version;
+use nereid_protocol::{InferRequest, parse_version};
 
 use crate::decode::decode;
 use crate::encode::encode;
@@ -20,8 +24,19 @@ pub(crate) async fn infer(app: &App, message: ModelInferRequest) -> Result<Model
         ));
     }
     let name = message.model_name.clone();
-    let request = decode(&model.config, message)?.request;
+    let mut request = decode(&model.config, message)?.request;
+    let delivery = prepare(app, &model, &mut request)?;
     let id = request.id.clone();
     let call = app.server.call(|responder| request.into_request(name, version, responder));
-    encode(id, call.outcome().await.response?)
+    encode(id, call.outcome().await.response?, &delivery)
+}
+
+/// Finds the inputs that are in shared memory, and what is to become of the outputs.
+pub(crate) fn prepare(
+    app: &App,
+    model: &Arc<ModelVersion>,
+    request: &mut InferRequest,
+) -> Result<Delivery> {
+    find_regions(&app.regions, request)?;
+    Delivery::new(&app.regions, model, std::mem::take(&mut request.format))
 }

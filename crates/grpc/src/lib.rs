@@ -14,6 +14,7 @@ mod order;
 mod parameters;
 mod repository;
 mod service;
+mod shared_memory;
 mod status;
 mod stream;
 

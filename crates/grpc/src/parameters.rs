@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use nereid_inference::{Error, Parameter, Result, SEQUENCE_END, SEQUENCE_START};
+use nereid_inference::{Error, Parameter, RegionRange, Result, SEQUENCE_END, SEQUENCE_START};
 use nereid_protocol::{InferRequest, ParameterKey};
 
 use crate::proto::InferParameter;
@@ -82,47 +82,53 @@ fn wrong_type(meaning: ParameterKey, key: &str) -> Error {
     Error::invalid_arg(format!("invalid value type for '{key}' parameter, expected {expected}."))
 }
 
-/// Whether the parameters of a tensor name a shared memory region. They must do so completely.
-pub(crate) fn names_region(parameters: &ParameterMap, tensor: &str) -> Result<bool> {
+/// Where in shared memory the parameters of a tensor say it is; they must say that completely.
+pub(crate) fn read_range(parameters: &ParameterMap, tensor: &str) -> Result<Option<RegionRange>> {
     const REGION: &str = "shared_memory_region";
     const SIZE: &str = "shared_memory_byte_size";
     const OFFSET: &str = "shared_memory_offset";
-    let fail = |text: String| Err(Error::invalid_arg(text));
+    if parameters.is_empty() {
+        return Ok(None);
+    }
     let value = |key| parameters.get(key).map(|parameter| &parameter.parameter_choice);
-    for (key, expected) in
-        [(REGION, "string_param"), (OFFSET, "int64_param"), (SIZE, "int64_param")]
-    {
-        let good = match value(key) {
-            None => continue,
-            Some(Some(ParameterChoice::StringParam(_))) => key == REGION,
-            Some(Some(ParameterChoice::Int64Param(_))) => key != REGION,
-            Some(_) => false,
-        };
-        if !good {
-            return fail(format!(
-                "invalid value type for '{key}' parameter for tensor '{tensor}', expected \
-                 {expected}."
-            ));
+    let wrong_type = |key: &str, expected: &str| {
+        Error::invalid_arg(format!(
+            "invalid value type for '{key}' parameter for tensor '{tensor}', expected {expected}."
+        ))
+    };
+    let region = match value(REGION) {
+        None => None,
+        Some(Some(ParameterChoice::StringParam(region))) => Some(region),
+        Some(_) => return Err(wrong_type(REGION, "string_param")),
+    };
+    let number = |key| match value(key) {
+        None => Ok(None),
+        // A negative number is out of range as an unsigned one, too.
+        Some(Some(ParameterChoice::Int64Param(number))) if region.is_some() => {
+            Ok(Some(*number as u64))
         }
-        if key != REGION && value(REGION).is_none() {
-            return fail(format!(
-                "'{key}' can not be specified without '{REGION}' parameter for tensor '{tensor}'"
-            ));
-        }
-    }
-    if value(REGION).is_some() && value(SIZE).is_none() {
-        return fail(format!(
+        Some(Some(ParameterChoice::Int64Param(_))) => Err(Error::invalid_arg(format!(
+            "'{key}' can not be specified without '{REGION}' parameter for tensor '{tensor}'"
+        ))),
+        Some(_) => Err(wrong_type(key, "int64_param")),
+    };
+    let (offset, byte_size) = (number(OFFSET)?.unwrap_or(0), number(SIZE)?);
+    let Some(region) = region else { return Ok(None) };
+    let byte_size = byte_size.ok_or_else(|| {
+        Error::invalid_arg(format!(
             "'{SIZE}' must be specified along with '{REGION}' parameter for tensor '{tensor}'"
-        ));
-    }
-    Ok(value(REGION).is_some())
+        ))
+    })?;
+    Ok(Some(RegionRange { region: region.clone(), offset, byte_size }))
 }
 
-/// Whether the parameters of an output ask for classes instead of numbers.
-pub(crate) fn wants_classes(parameters: &ParameterMap) -> Result<bool> {
+/// How many classes the parameters of an output ask for instead of its numbers; 0: none.
+pub(crate) fn read_classes(parameters: &ParameterMap) -> Result<usize> {
     match parameters.get("classification").map(|parameter| &parameter.parameter_choice) {
-        None => Ok(false),
-        Some(Some(ParameterChoice::Int64Param(1..))) => Ok(true),
+        None => Ok(0),
+        Some(Some(ParameterChoice::Int64Param(count @ 1..))) => {
+            Ok(usize::try_from(*count).unwrap_or(usize::MAX))
+        }
         Some(Some(ParameterChoice::Int64Param(_))) => {
             Err(Error::invalid_arg("invalid value for 'classification' parameter, expected >= 0"))
         }

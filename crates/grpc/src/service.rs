@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use nereid_backend::Pulse;
-use nereid_core::{Lifecycle, ModelVersion, Server};
+use nereid_core::{Lifecycle, ModelVersion, Regions, Server};
 use nereid_inference::Error;
 use nereid_protocol::parse_version;
 use tokio::sync::watch;
@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 use crate::infer::infer;
 use crate::proto::grpc_inference_service_server::GrpcInferenceService;
 use crate::stream::{Answers, stream};
-use crate::{describe, proto, repository, status::status};
+use crate::{describe, proto, repository, shared_memory, status::status};
 
 type Reply<T> = Result<Response<T>, Status>;
 
@@ -21,6 +21,7 @@ type Reply<T> = Result<Response<T>, Status>;
 pub struct App {
     pub server: Arc<Server>,
     pub lifecycle: Arc<Lifecycle>,
+    pub regions: Arc<Regions>,
     pub pulse: Pulse,
 }
 
@@ -168,44 +169,50 @@ impl GrpcInferenceService for InferenceService {
 
     async fn system_shared_memory_status(
         &self,
-        _: Request<proto::SystemSharedMemoryStatusRequest>,
+        request: Request<proto::SystemSharedMemoryStatusRequest>,
     ) -> Reply<proto::SystemSharedMemoryStatusResponse> {
-        not_yet("shared memory")
+        reply(shared_memory::status(&self.app.regions, &request.into_inner().name))
     }
 
     async fn system_shared_memory_register(
         &self,
-        _: Request<proto::SystemSharedMemoryRegisterRequest>,
+        request: Request<proto::SystemSharedMemoryRegisterRequest>,
     ) -> Reply<proto::SystemSharedMemoryRegisterResponse> {
-        not_yet("shared memory")
+        let registered = shared_memory::register(&self.app.regions, request.into_inner());
+        reply(registered.map(|()| proto::SystemSharedMemoryRegisterResponse {}))
     }
 
     async fn system_shared_memory_unregister(
         &self,
-        _: Request<proto::SystemSharedMemoryUnregisterRequest>,
+        request: Request<proto::SystemSharedMemoryUnregisterRequest>,
     ) -> Reply<proto::SystemSharedMemoryUnregisterResponse> {
-        not_yet("shared memory")
+        let name = request.into_inner().name;
+        let forgotten = self.app.regions.unregister(shared_memory::named(&name));
+        reply(forgotten.map(|()| proto::SystemSharedMemoryUnregisterResponse {}))
     }
 
     async fn cuda_shared_memory_status(
         &self,
-        _: Request<proto::CudaSharedMemoryStatusRequest>,
+        request: Request<proto::CudaSharedMemoryStatusRequest>,
     ) -> Reply<proto::CudaSharedMemoryStatusResponse> {
-        not_yet("shared memory")
+        let name = request.into_inner().name;
+        let none = self.app.regions.no_cuda_region(shared_memory::named(&name));
+        reply(none.map(|()| proto::CudaSharedMemoryStatusResponse::default()))
     }
 
     async fn cuda_shared_memory_register(
         &self,
-        _: Request<proto::CudaSharedMemoryRegisterRequest>,
+        request: Request<proto::CudaSharedMemoryRegisterRequest>,
     ) -> Reply<proto::CudaSharedMemoryRegisterResponse> {
-        not_yet("shared memory")
+        reply(Err(self.app.regions.refuse_cuda(&request.into_inner().name)))
     }
 
+    /// There are none; what is not there need not be forgotten.
     async fn cuda_shared_memory_unregister(
         &self,
         _: Request<proto::CudaSharedMemoryUnregisterRequest>,
     ) -> Reply<proto::CudaSharedMemoryUnregisterResponse> {
-        not_yet("shared memory")
+        reply(Ok(proto::CudaSharedMemoryUnregisterResponse {}))
     }
 
     async fn trace_setting(

@@ -5,6 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use nereid_backend::Service;
 use nereid_core::{OnlyResponse, Outcome};
+use nereid_frontend::Delivery;
 use nereid_inference::{
     Answer, Cancellation, Error, Parameter, Responder, Response, ResponseSink, Result, Times,
 };
@@ -15,6 +16,7 @@ use tonic::{Status, Streaming};
 
 use crate::decode::{Decoded, decode};
 use crate::encode::encode;
+use crate::infer::prepare;
 use crate::order::Order;
 use crate::parameters::to_message;
 use crate::proto::{ModelInferRequest, ModelInferResponse, ModelStreamInferResponse};
@@ -96,39 +98,40 @@ impl Reader {
             model: message.model_name.clone(),
             version: message.model_version.clone(),
         };
-        let version = parse_version(&message.model_version);
-        let found = version.and_then(|version| {
-            Ok((version, self.app.server.model(&message.model_name, version)?))
-        });
-        let (version, model) = match found {
-            Ok(found) => found,
-            Err(error) => return self.refuse(asked, error),
-        };
-        let Decoded { request, empty_final } = match decode(&model.config, message) {
-            Ok(decoded) => decoded,
+        let Taken { version, decoupled, decoded, delivery } = match self.take(message) {
+            Ok(taken) => taken,
             Err(error) => return self.refuse(asked, error),
         };
         let name = asked.model.clone();
-        let responder = if model.config.decoupled() {
-            let events = self.events.clone();
-            Responder::new(Box::new(Responses { asked, empty_final, events }))
+        let responder = if decoupled {
+            let (events, empty_final) = (self.events.clone(), decoded.empty_final);
+            Responder::new(Box::new(Responses { asked, delivery, empty_final, events }))
         } else {
-            self.only_response(asked)
+            self.only_response(asked, delivery)
         };
-        let mut request = request.into_request(name, version, responder);
+        let mut request = decoded.request.into_request(name, version, responder);
         request.cancellation = self.cancellation.clone();
         self.app.server.infer(request);
     }
 
+    fn take(&self, message: ModelInferRequest) -> Result<Taken> {
+        let version = parse_version(&message.model_version)?;
+        let model = self.app.server.model(&message.model_name, version)?;
+        let decoupled = model.config.decoupled();
+        let mut decoded = decode(&model.config, message)?;
+        let delivery = prepare(&self.app, &model, &mut decoded.request)?;
+        Ok(Taken { version, decoupled, decoded, delivery })
+    }
+
     /// For a model that gives exactly one response, in the order of the requests.
-    fn only_response(&mut self, asked: Asked) -> Responder {
+    fn only_response(&mut self, asked: Asked, delivery: Delivery) -> Responder {
         let events = self.events.clone();
         let place = self.place();
         Responder::new(Box::new(OnlyResponse::new(move |outcome| {
             let Outcome { response, refused } = outcome;
             let answer = match response {
                 Err(error) if refused => asked.refusal(error),
-                response => asked.reply(response, true),
+                response => asked.reply(response, true, &delivery),
             };
             // The receiver is gone if the client has hung up.
             let _ = events.send(Event::Answer { place, answer });
@@ -146,9 +149,18 @@ impl Reader {
     }
 }
 
+/// A request that has been read.
+struct Taken {
+    version: Option<i64>,
+    decoupled: bool,
+    decoded: Decoded,
+    delivery: Delivery,
+}
+
 /// Where the responses of a decoupled model go: out as they come.
 struct Responses {
     asked: Asked,
+    delivery: Delivery,
     empty_final: bool,
     events: mpsc::UnboundedSender<Event>,
 }
@@ -158,7 +170,7 @@ impl ResponseSink for Responses {
         let answer = match response {
             // It never joined a queue.
             Some(Err(error)) if times.queued.is_none() => self.asked.refusal(error),
-            Some(response) => self.asked.reply(response, last),
+            Some(response) => self.asked.reply(response, last, &self.delivery),
             None if self.empty_final => self.asked.last(),
             None => return,
         };
@@ -175,8 +187,9 @@ struct Asked {
 
 impl Asked {
     /// A response of the model, or its error.
-    fn reply(&self, response: Result<Response>, last: bool) -> Box<Reply> {
-        let mut reply = match response.and_then(|response| encode(self.id.clone(), response)) {
+    fn reply(&self, response: Result<Response>, last: bool, delivery: &Delivery) -> Box<Reply> {
+        let encoded = response.and_then(|response| encode(self.id.clone(), response, delivery));
+        let mut reply = match encoded {
             Ok(response) => Reply::good(response),
             Err(error) => Reply::error(error, self.about()),
         };

@@ -24,7 +24,12 @@ fn collect(answers: Answers) -> Vec<Result<ModelStreamInferResponse, Status>> {
 /// What a decoupled model's answers look like: error, final, outputs.
 fn told(empty_final: bool, model: impl FnOnce(Responder)) -> Vec<(String, Option<bool>, usize)> {
     let (events, answers) = answers(false);
-    model(Responder::new(Box::new(Responses { asked: asked(), empty_final, events })));
+    model(Responder::new(Box::new(Responses {
+        asked: asked(),
+        delivery: Delivery::default(),
+        empty_final,
+        events,
+    })));
     let messages = collect(answers).into_iter().map(|message| message.unwrap());
     messages
         .map(|message| {

@@ -16,8 +16,8 @@ use crate::body::discard;
 use crate::infer::infer;
 use crate::reply::{Reply, TEXT, json_error, json_reply, reply, status_reply, text_error};
 use crate::repository::repository;
-use crate::routes::{ModelAction, Route, route};
-use crate::shared_memory::shared_memory;
+use crate::routes::{Memory, ModelAction, Route, route};
+use crate::shared_memory::{cuda_shared_memory, shared_memory};
 
 #[derive(Clone)]
 pub struct App {
@@ -76,8 +76,11 @@ impl App {
                 Err(error) => json_error(&error),
             },
             Route::Repository(action) => repository(self, action, body).await,
-            Route::SharedMemory { action, region } => {
+            Route::SharedMemory { memory: Memory::System, action, region } => {
                 shared_memory(self, action, region, body).await
+            }
+            Route::SharedMemory { memory: Memory::Cuda, action, region } => {
+                cuda_shared_memory(self, action, region)
             }
             other => self.server_route(&other),
         }

@@ -1,10 +1,13 @@
 //! `POST /v2/models/{model}/infer`.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::body::{Body, Incoming};
 use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderValue};
 use nereid_core::{ModelVersion, Outcome};
+use nereid_frontend::{Delivery, find_regions};
 use nereid_inference::{Error, Response, Result};
 use nereid_protocol::{
     InferRequest, OutputFormat, parse_infer_request, raw_infer_request, write_infer_response,
@@ -12,7 +15,6 @@ use nereid_protocol::{
 
 use crate::app::App;
 use crate::body::{NoBody, receive};
-use crate::delivery::Delivery;
 use crate::header_length::JsonPart;
 use crate::reply::{Reply, TEXT, infer_reply, json_error, status_reply, text_error};
 
@@ -39,7 +41,7 @@ pub(crate) async fn infer(
         Ok(parsed) => {
             // The tensors keep alive what they need of it.
             drop(body);
-            run(app, &model, version, parsed).await
+            run(app, model, version, parsed).await
         }
         Err(error) => json_error(&error),
     }
@@ -69,7 +71,7 @@ async fn receive_request(
     }
 }
 
-fn single_response(model: std::sync::Arc<ModelVersion>) -> Result<std::sync::Arc<ModelVersion>> {
+fn single_response(model: Arc<ModelVersion>) -> Result<Arc<ModelVersion>> {
     if model.config.decoupled() {
         return Err(Error::unsupported(
             "HTTP end point doesn't support models with decoupled transaction policy",
@@ -106,34 +108,27 @@ fn decode(app: &App, model: &ModelVersion, body: &Bytes, json_len: usize) -> Res
 
 async fn run(
     app: &App,
-    model: &ModelVersion,
+    model: Arc<ModelVersion>,
     version: Option<i64>,
     mut parsed: InferRequest,
 ) -> Reply {
     let id = parsed.id.clone();
+    let name = model.name.clone();
     let format = std::mem::take(&mut parsed.format);
-    let delivery = match find_regions(app, &mut parsed)
-        .and_then(|()| Delivery::new(&app.regions, model, &format))
+    let delivery = match find_regions(&app.regions, &mut parsed)
+        .and_then(|()| Delivery::new(&app.regions, &model, format))
     {
         Ok(delivery) => delivery,
         Err(error) => return json_error(&error),
     };
-    let call = app.server.call(|responder| parsed.into_request(&model.name, version, responder));
+    let call = app.server.call(|responder| parsed.into_request(name, version, responder));
     let Outcome { response, refused } = call.outcome().await;
     match response.and_then(|response| delivery.deliver(response)) {
-        Ok(response) => encode(&id, &response, &format),
+        Ok(response) => encode(&id, &response, delivery.format()),
         // Nothing the model did: Triton still answers that as JSON.
         Err(error) if refused => json_error(&error),
         Err(error) => text_error(&error),
     }
-}
-
-/// Finds the inputs that the client has put into shared memory.
-fn find_regions(app: &App, parsed: &mut InferRequest) -> Result<()> {
-    for (index, range) in std::mem::take(&mut parsed.region_inputs) {
-        parsed.inputs[index].data = app.regions.input(&range)?.into();
-    }
-    Ok(())
 }
 
 fn encode(id: &str, response: &Response, format: &OutputFormat) -> Reply {

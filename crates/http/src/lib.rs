@@ -5,7 +5,6 @@
 mod app;
 mod body;
 mod connections;
-mod delivery;
 mod header_length;
 mod infer;
 mod reply;

@@ -17,6 +17,7 @@ pub(crate) enum Route<'a> {
     },
     Repository(RepositoryAction<'a>),
     SharedMemory {
+        memory: Memory,
         action: RegionAction,
         region: Option<&'a str>,
     },
@@ -34,6 +35,12 @@ pub(crate) enum ModelAction {
     Config,
     Statistics,
     Infer,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Memory {
+    System,
+    Cuda,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -93,13 +100,8 @@ pub(crate) fn route(path: &str) -> Option<Route<'_>> {
         ["models", "stats"] => Some(Route::AllStatistics),
         ["models", name, rest @ ..] if !name.is_empty() => model(name, rest),
         ["repository", rest @ ..] => repository(rest),
-        ["systemsharedmemory", rest @ ..] => shared_memory(rest),
-        ["cudasharedmemory", rest @ ..] => match shared_memory(rest)? {
-            Route::SharedMemory { action: RegionAction::Status, .. } => {
-                unsupported("CUDA shared memory", GET)
-            }
-            _ => unsupported("CUDA shared memory", POST),
-        },
+        ["systemsharedmemory", rest @ ..] => shared_memory(Memory::System, rest),
+        ["cudasharedmemory", rest @ ..] => shared_memory(Memory::Cuda, rest),
         ["trace", "setting"] => unsupported("trace", BOTH),
         ["logging"] => unsupported("logging", BOTH),
         _ => None,
@@ -147,7 +149,7 @@ fn repository<'a>(rest: &[&'a str]) -> Option<Route<'a>> {
     Some(Route::Repository(action))
 }
 
-fn shared_memory<'a>(rest: &[&'a str]) -> Option<Route<'a>> {
+fn shared_memory<'a>(memory: Memory, rest: &[&'a str]) -> Option<Route<'a>> {
     let (region, action) = match rest {
         [action] => (None, *action),
         ["region", name, action] if !name.is_empty() => (Some(*name), *action),
@@ -159,7 +161,7 @@ fn shared_memory<'a>(rest: &[&'a str]) -> Option<Route<'a>> {
         "unregister" => RegionAction::Unregister,
         _ => return None,
     };
-    Some(Route::SharedMemory { action, region })
+    Some(Route::SharedMemory { memory, action, region })
 }
 
 #[cfg(test)]
@@ -202,15 +204,18 @@ mod tests {
 
     #[test]
     fn shared_memory() {
-        for (path, action, region) in [
-            ("/v2/systemsharedmemory/status", RegionAction::Status, None),
-            ("/v2/systemsharedmemory/region/r/status", RegionAction::Status, Some("r")),
-            ("/v2/systemsharedmemory/region/r/register", RegionAction::Register, Some("r")),
-            ("/v2/systemsharedmemory/unregister", RegionAction::Unregister, None),
-        ] {
-            let route = route(path).unwrap();
-            assert_eq!(route, Route::SharedMemory { action, region });
-            assert_eq!(route.allows(&Method::GET), action == RegionAction::Status);
+        for (memory, kind) in [(Memory::System, "system"), (Memory::Cuda, "cuda")] {
+            for (path, action, region) in [
+                ("status", RegionAction::Status, None),
+                ("region/r/status", RegionAction::Status, Some("r")),
+                ("region/r/register", RegionAction::Register, Some("r")),
+                ("unregister", RegionAction::Unregister, None),
+            ] {
+                let path = format!("/v2/{kind}sharedmemory/{path}");
+                let route = route(&path).unwrap();
+                assert_eq!(route, Route::SharedMemory { memory, action, region });
+                assert_eq!(route.allows(&Method::GET), action == RegionAction::Status);
+            }
         }
     }
 
@@ -222,9 +227,6 @@ mod tests {
             ("/v2/models/m/trace/setting", true, true),
             ("/v2/trace/setting", true, true),
             ("/v2/logging", true, true),
-            ("/v2/cudasharedmemory/status", true, false),
-            ("/v2/cudasharedmemory/region/r/register", false, true),
-            ("/v2/cudasharedmemory/unregister", false, true),
         ] {
             let route = route(path).unwrap();
             assert!(matches!(route, Route::Unsupported { .. }), "{path}");

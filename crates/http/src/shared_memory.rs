@@ -1,4 +1,4 @@
-//! `/v2/systemsharedmemory/…`: regions registered, listed and forgotten.
+//! `/v2/systemsharedmemory/…` and `/v2/cudasharedmemory/…`: regions registered, listed and forgotten.
 
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -33,6 +33,23 @@ pub(crate) async fn shared_memory(
         Ok(()) => reply(StatusCode::OK, JSON, Bytes::new()),
         Err(error) => json_error(&error),
     }
+}
+
+/// There are no CUDA regions, and none can be made; what is not there need not be forgotten.
+pub(crate) fn cuda_shared_memory(app: &App, action: RegionAction, region: Option<&str>) -> Reply {
+    let done = match action {
+        RegionAction::Status => {
+            app.regions.no_cuda_region(region).map(|()| json_reply(b"[]".to_vec()))
+        }
+        RegionAction::Unregister => Ok(reply(StatusCode::OK, JSON, Bytes::new())),
+        RegionAction::Register => Err(match region {
+            Some(region) => app.regions.refuse_cuda(region),
+            None => Error::invalid_arg(
+                "'region name' is necessary to register cuda shared memory region",
+            ),
+        }),
+    };
+    done.unwrap_or_else(|error| json_error(&error))
 }
 
 fn register(app: &App, region: Option<&str>, body: &[u8]) -> Result<()> {

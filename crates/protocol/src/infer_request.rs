@@ -1,7 +1,5 @@
 //! The JSON part of an inference request, with the binary tensors behind it.
 
-use std::collections::HashSet;
-
 use bytes::Bytes;
 use nereid_inference::{
     Buffer, CorrelationId, DataType, Error, Parameter, Parameters, RegionRange, Request, Responder,
@@ -50,6 +48,25 @@ impl InferRequest {
         }
     }
 
+    /// Asks for an output by name. What an output was asked for first counts.
+    pub fn list_output(&mut self, output: ListedOutput) -> Result<()> {
+        if self.requested_outputs.contains(&output.name) {
+            return Ok(());
+        }
+        check_tensors("outputs", self.requested_outputs.len())?;
+        self.requested_outputs.push(output.name.clone());
+        self.format.listed.push(output);
+        Ok(())
+    }
+
+    /// Takes an input in; where in shared memory it is, if it is there.
+    pub fn add_input(&mut self, tensor: Tensor, range: Option<RegionRange>) -> Result<()> {
+        check_tensors("inputs", self.inputs.len())?;
+        self.region_inputs.extend(range.map(|range| (self.inputs.len(), range)));
+        self.inputs.push(tensor);
+        Ok(())
+    }
+
     /// Raises one of the flags of a sequence, if it is `set`.
     pub fn flag(&mut self, flag: u32, set: bool) {
         if set {
@@ -58,19 +75,31 @@ impl InferRequest {
     }
 }
 
+/// Inputs, or outputs, of one request: more than any model has.
+const MAX_TENSORS: usize = 4096;
+
+fn check_tensors(what: &str, count: usize) -> Result<()> {
+    if count < MAX_TENSORS {
+        return Ok(());
+    }
+    Err(Error::invalid_arg(format!("a request may have at most {MAX_TENSORS} {what}")))
+}
+
 /// How outputs are sent.
 #[derive(Debug, Default)]
 pub struct OutputFormat {
     /// Where an output is not listed with a wish of its own.
     binary_by_default: bool,
-    listed: Vec<Listed>,
+    listed: Vec<ListedOutput>,
 }
 
+/// An output that is asked for by name, and how it is wanted.
 #[derive(Debug)]
-struct Listed {
-    name: String,
-    form: OutputForm,
-    classes: usize,
+pub struct ListedOutput {
+    pub name: String,
+    pub form: OutputForm,
+    /// How many of its largest elements are wanted instead of it; 0: the output itself.
+    pub classes: usize,
 }
 
 /// How an output is sent.
@@ -100,6 +129,11 @@ impl OutputFormat {
     /// How many of its largest elements are wanted instead of an output; 0: the output itself.
     pub fn classes(&self, output: &str) -> usize {
         self.listed.iter().find(|listed| listed.name == output).map_or(0, |listed| listed.classes)
+    }
+
+    /// Whether classes are wanted instead of any output.
+    pub fn wants_classes(&self) -> bool {
+        self.listed.iter().any(|listed| listed.classes > 0)
     }
 
     /// Outputs that go to shared memory.
@@ -150,8 +184,7 @@ pub fn parse_infer_request(
     let mut inputs = Inputs { model, text, tail, max_input_size, unknown_type: None };
     for input in document.member("inputs")?.as_array("inputs")? {
         let (tensor, range) = inputs.read(input)?;
-        request.region_inputs.extend(range.map(|range| (request.inputs.len(), range)));
-        request.inputs.push(tensor);
+        request.add_input(tensor, range)?;
     }
     if !inputs.tail.is_empty() {
         return Err(Error::invalid_arg(format!(
@@ -159,13 +192,8 @@ pub fn parse_infer_request(
         )));
     }
     if let Some(outputs) = document.get("outputs") {
-        let mut seen = HashSet::new();
         for output in outputs.as_array("outputs")? {
-            let listed = read_output(output)?;
-            if seen.insert(listed.name.clone()) {
-                request.requested_outputs.push(listed.name.clone());
-                request.format.listed.push(listed);
-            }
+            request.list_output(read_output(output)?)?;
         }
     }
     match inputs.unknown_type {
@@ -364,11 +392,6 @@ fn only_one_field(fields: &[(Option<&Value>, &str)]) -> Error {
     ))
 }
 
-/// What a tensor may ask for and this version does not do.
-pub fn not_yet(parameter: &str) -> Error {
-    Error::unsupported(format!("'{parameter}' is not supported yet"))
-}
-
 /// Where in shared memory a tensor is: `shared_memory_region` and the parameters beside it.
 fn read_range(region: &Value, parameters: Option<&Value>) -> Result<RegionRange> {
     let number = |key: &str| {
@@ -395,8 +418,7 @@ fn read_shape(name: &str, dims: &[Value]) -> Result<Vec<i64>> {
     Ok(shape)
 }
 
-/// An output that is asked for by name, and how it is wanted.
-fn read_output(output: &Value) -> Result<Listed> {
+fn read_output(output: &Value) -> Result<ListedOutput> {
     let parameters = output.get("parameters");
     let parameter = |key| parameters.and_then(|parameters| parameters.get(key));
     let classes = match parameter("classification") {
@@ -423,7 +445,7 @@ fn read_output(output: &Value) -> Result<Listed> {
         None => OutputForm::Json,
     };
     let name = output.member("name")?.as_string("name")?;
-    Ok(Listed { name, form, classes: usize::try_from(classes).unwrap_or(usize::MAX) })
+    Ok(ListedOutput { name, form, classes: usize::try_from(classes).unwrap_or(usize::MAX) })
 }
 
 #[cfg(test)]

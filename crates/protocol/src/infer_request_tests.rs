@@ -273,10 +273,19 @@ fn outputs_in_shared_memory_and_as_classes() {
 }
 
 #[test]
-fn a_great_many_outputs_take_no_great_time() {
-    let names: Vec<String> = (0..50_000).map(|i| format!(r#"{{"name":"{i}"}}"#)).collect();
-    let json = format!(r#"{{"inputs":[],"outputs":[{}]}}"#, names.join(","));
-    assert_eq!(parse(&json, b"").unwrap().requested_outputs.len(), 50_000);
+fn a_request_has_a_bounded_number_of_tensors() {
+    let list = |count, member: &str| {
+        let one = |i| format!(r#"{{"name":"{i}","datatype":"INT8","shape":[0],{member}}}"#);
+        (0..count).map(one).collect::<Vec<_>>().join(",")
+    };
+    let json = |inputs, outputs| {
+        let (inputs, outputs) = (list(inputs, r#""data":[]"#), list(outputs, r#""x":0"#));
+        format!(r#"{{"inputs":[{inputs}],"outputs":[{outputs}]}}"#)
+    };
+    assert_eq!(parse(&json(4096, 4096), b"").unwrap().requested_outputs.len(), 4096);
+    let refusal = |json: &str| parse(json, b"").unwrap_err().message().to_owned();
+    assert_eq!(refusal(&json(0, 4097)), "a request may have at most 4096 outputs");
+    assert_eq!(refusal(&json(4097, 0)), "a request may have at most 4096 inputs");
 }
 
 #[test]

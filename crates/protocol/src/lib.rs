@@ -17,7 +17,7 @@ mod version;
 
 pub use classification::classify;
 pub use infer_request::{
-    InferRequest, OutputForm, OutputFormat, not_yet, parse_infer_request, unknown_datatype,
+    InferRequest, ListedOutput, OutputForm, OutputFormat, parse_infer_request, unknown_datatype,
 };
 pub use infer_response::{InferResponse, write_infer_response};
 pub use metadata::{
