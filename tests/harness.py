@@ -34,8 +34,8 @@ def _command(repository, *flags):
     """A server on free ports of this machine. Of flags that are given twice the first counts."""
     local = ("--http-address=127.0.0.1", "--grpc-address=127.0.0.1")
     chosen = {}
-    for flag in (*flags, *local, "--http-port=0", "--grpc-port=0"):
-        repeatable = flag.startswith("--backend-config")
+    for flag in (*flags, *local, "--http-port=0", "--grpc-port=0", "--metrics-port=0"):
+        repeatable = flag.startswith(("--backend-config", "--metrics-config", "--load-model"))
         chosen.setdefault(flag if repeatable else flag.split("=")[0], flag)
     return [str(BINARY), "serve", "--model-repository=%s" % repository, *chosen.values()]
 
@@ -60,6 +60,7 @@ class Server:
         self._bound = threading.Event()
         self.port = None
         self.grpc_port = None
+        self.metrics_port = None
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         try:
@@ -79,7 +80,12 @@ class Server:
             found = re.search(r"GRPCInferenceService at .*:(\d+)", line)
             if found:
                 self.grpc_port = int(found.group(1))
-            if self.port and (self.grpc_port or "--allow-grpc=false" in self.process.args):
+            found = re.search(r"Metrics Service at .*:(\d+)", line)
+            if found:
+                self.metrics_port = int(found.group(1))
+            services = ("", self.port), ("grpc", self.grpc_port), ("metrics", self.metrics_port)
+            off = ["--allow-%s=false" % name in self.process.args for name, _ in services]
+            if all(port or off[i] for i, (_, port) in enumerate(services)):
                 self._bound.set()
         self._bound.set()
 

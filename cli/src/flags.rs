@@ -8,6 +8,8 @@ use nereid_cache::Settings;
 use nereid_core::ControlMode;
 use nereid_inference::Error;
 
+use crate::metrics::MetricsFlags;
+
 #[derive(Args, Debug)]
 pub(crate) struct ServeFlags {
     /// Folder with models; may be given several times.
@@ -103,14 +105,13 @@ pub(crate) struct ServeFlags {
     pub(crate) log_warning: bool,
     #[arg(long, default_value = "true", value_parser = boolean, action = ArgAction::Set)]
     pub(crate) log_error: bool,
+    #[command(flatten)]
+    pub(crate) metrics: MetricsFlags,
 }
 
 /// Flags that Triton has and this version does not: naming them is better than guessing.
 const NOT_YET: &[&str] = &[
-    "allow-cpu-metrics",
-    "allow-gpu-metrics",
     "allow-http",
-    "allow-metrics",
     "allow-sagemaker",
     "allow-vertex-ai",
     "backend-directory",
@@ -141,10 +142,6 @@ const NOT_YET: &[&str] = &[
     "http-thread-count",
     "log-file",
     "log-format",
-    "metrics-address",
-    "metrics-config",
-    "metrics-interval-ms",
-    "metrics-port",
     "min-supported-compute-capability",
     "model-load-gpu-limit",
     "model-load-retry-count",
@@ -219,7 +216,7 @@ pub(crate) fn refusal(arguments: impl Iterator<Item = String>) -> Option<String>
 }
 
 /// Triton's spellings of yes and no, in any case.
-fn boolean(text: &str) -> Result<bool, String> {
+pub(crate) fn boolean(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "on" | "1" => Ok(true),
         "false" | "off" | "0" => Ok(false),
@@ -294,7 +291,7 @@ mod tests {
     fn flags_of_triton_that_do_nothing_yet_are_named() {
         let refused = |argument: &str| refusal([argument.to_owned()].into_iter());
         assert!(refused("--grpc-use-ssl=true").unwrap().contains("not supported yet"));
-        assert!(refused("--metrics-port").is_some());
+        assert!(refused("--rate-limit").is_some());
         assert_eq!(refused("--http-port=8000"), None);
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nereid_arena::Arena;
+use nereid_backend::metrics::Registry;
 use nereid_backend::{Host, Pulse};
 use nereid_cache::ResponseCache;
 use nereid_core::{Catalog, ControlMode, Lifecycle, Regions, Repositories, Server};
@@ -73,9 +74,18 @@ async fn serve(flags: &ServeFlags) -> Result<(), Failure> {
         }
         false => None,
     };
+    let metrics = match flags.metrics.allow_metrics {
+        true => {
+            let address = flags.metrics.metrics_address.unwrap_or(flags.http_address);
+            Some(listen(SocketAddr::new(address, flags.metrics.metrics_port), false)?)
+        }
+        false => None,
+    };
     let arena = Arena::new().map_err(|error| format!("no shared memory to be had: {error}"))?;
     let server = Server::new(&flags.id, flags.strict_readiness);
     let pulse = Pulse::default();
+    let registry = Registry::default();
+    flags.metrics.register(&registry, &server);
     let alive = Arc::new(());
     let (stop, stopped) = watch::channel(false);
 
@@ -85,6 +95,7 @@ async fn serve(flags: &ServeFlags) -> Result<(), Failure> {
         arena: arena.clone(),
         reactor: tokio::runtime::Handle::current(),
         pulse: pulse.clone(),
+        metrics: registry.clone(),
         alive: alive.clone(),
     };
     let cache = match flags.cache()? {
@@ -115,6 +126,13 @@ async fn serve(flags: &ServeFlags) -> Result<(), Failure> {
         };
         frontends.spawn(serve_grpc(grpc, app, grpc_options(flags), until(stopped)));
         tracing::info!("Started GRPCInferenceService at {bound}");
+    }
+
+    if let Some(metrics) = metrics {
+        let bound = metrics.local_addr()?;
+        // While requests still run, who watches wants to see them end.
+        tokio::spawn(nereid_http::serve_metrics(metrics, registry, std::future::pending()));
+        tracing::info!("Started Metrics Service at {bound}");
     }
 
     let mut signals = Signals::new()?;
@@ -181,6 +199,7 @@ fn lifecycle(
         auto_complete: !flags.disable_auto_complete_config && !flags.strict_model_config,
         config_name: flags.model_config_name.clone(),
         cache,
+        latencies: flags.metrics.latencies(),
     };
     Lifecycle::new(repositories, server, flags.control_mode())
 }

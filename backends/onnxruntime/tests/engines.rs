@@ -112,6 +112,7 @@ fn a_large_output_of_known_shape_is_written_to_the_arena() {
         arena: arena.clone(),
         reactor: reactor.handle().clone(),
         pulse: Pulse::default(),
+        metrics: Default::default(),
         alive: Arc::new(()),
     };
     let model = backend().load(&source, &host).unwrap();

@@ -33,6 +33,7 @@ fn host() -> Host {
         arena: Arena::new().unwrap(),
         reactor: reactor.handle().clone(),
         pulse: Pulse::default(),
+        metrics: Default::default(),
         alive: Arc::new(()),
     }
 }

@@ -288,6 +288,7 @@ impl TestHost {
             arena: Arena::new().expect("an arena is made"),
             reactor: handle.recv().expect("the reactor has started"),
             pulse: Pulse::default(),
+            metrics: Default::default(),
             alive: alive.clone(),
         };
         Self { host, alive }

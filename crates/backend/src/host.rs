@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use nereid_arena::Arena;
 use nereid_inference::Request;
+use nereid_metrics::Registry;
 use tokio::sync::Notify;
 
 /// Given to a backend with every load.
@@ -17,6 +18,8 @@ pub struct Host {
     /// The reactor: hand-off instances register their descriptors and tasks here.
     pub reactor: tokio::runtime::Handle,
     pub pulse: Pulse,
+    /// Metrics of a backend's or a model's own.
+    pub metrics: Registry,
     /// Held by everything that must come to an end before the server exits.
     pub alive: Arc<()>,
 }

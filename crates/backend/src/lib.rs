@@ -21,5 +21,6 @@ pub use cache::cache_folder;
 pub use contract::{Backend, Instance, Model, ModelSource, Placement, Seat};
 pub use gather::{GatheredInput, gather};
 pub use host::{Host, Pulse, Service};
+pub use nereid_metrics as metrics;
 pub use python_packages::{environment_packages, python_packages};
 pub use scatter::scatter;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use nereid_backend::{Backend, Host, Model, ModelSource, Placement};
 use nereid_cache::ResponseCache;
@@ -14,6 +15,8 @@ use crate::caching::Caching;
 use crate::catalog::Catalog;
 use crate::ensemble::{self, Ensemble};
 use crate::labels::Labels;
+use crate::latencies::{Latencies, LatencySettings};
+use crate::metrics::metric_labels;
 use crate::model::{ModelVersion, Scheduler};
 use crate::pool::Pool;
 use crate::reshape::Reshapes;
@@ -36,6 +39,7 @@ pub struct Repositories {
     pub config_name: Option<String>,
     /// Where the responses of models that ask for it are kept.
     pub cache: Option<Arc<ResponseCache>>,
+    pub latencies: LatencySettings,
 }
 
 /// A model as its folder describes it.
@@ -84,18 +88,20 @@ impl Repositories {
         version: i64,
         catalog: &Catalog,
     ) -> Result<Arc<ModelVersion>> {
+        let began = Instant::now();
         let mut config = prepared.config.clone();
         model_config::fill_defaults(&mut config, &prepared.folder.name, None);
         model_config::validate(&config)?;
         refuse_unsupported(&config)?;
         ensemble::validate(&config, catalog)?;
-        let recorder = Arc::new(Recorder::default());
+        let recorder = self.recorder(&config);
         let ensemble = Ensemble::new(&config, self.host.service.clone(), recorder.clone());
         let scheduler = Scheduler::Ensemble(ensemble);
-        self.finished(prepared, version, Arc::new(config), recorder, scheduler)
+        self.finished(prepared, version, Arc::new(config), recorder, scheduler, began)
     }
 
     fn load_model(&self, prepared: &Prepared, version: i64) -> Result<Arc<ModelVersion>> {
+        let began = Instant::now();
         let Prepared { folder, config } = prepared;
         let backend = self.backend(&folder.name, config)?;
         let mut source = ModelSource {
@@ -116,10 +122,10 @@ impl Repositories {
         source.config = Arc::new(config);
         let model: Arc<dyn Model> = Arc::from(backend.load(&source, &self.host)?);
         let runners = start_instances(&model, &source.config)?;
-        let recorder = Arc::new(Recorder::default());
+        let recorder = self.recorder(&source.config);
         let scheduling = Scheduling::new(&source.config, &source.model_dir, runners.len())?;
         let pool = Pool::new(runners, scheduling, recorder.clone(), self.host.reactor.clone());
-        self.finished(prepared, version, source.config, recorder, Scheduler::Pool(pool))
+        self.finished(prepared, version, source.config, recorder, Scheduler::Pool(pool), began)
     }
 
     fn finished(
@@ -129,6 +135,7 @@ impl Repositories {
         config: Arc<ModelConfig>,
         recorder: Arc<Recorder>,
         scheduler: Scheduler,
+        began: Instant,
     ) -> Result<Arc<ModelVersion>> {
         Ok(Arc::new(ModelVersion {
             name: config.name.clone(),
@@ -137,10 +144,16 @@ impl Repositories {
             reshapes: Reshapes::new(&config),
             labels: Labels::read(&config, &prepared.folder.path)?,
             caching: Caching::new(&config, self.cache.as_ref()),
+            metric_labels: metric_labels(&config, version),
             config,
             recorder,
             scheduler,
+            load_duration: began.elapsed(),
         }))
+    }
+
+    fn recorder(&self, config: &ModelConfig) -> Arc<Recorder> {
+        Arc::new(Recorder::new(Latencies::new(&self.latencies, config)))
     }
 
     /// The backend of a model whose configuration names none: the one whose file lies in a version

@@ -1,15 +1,16 @@
 //! One version of a model that serves: its configuration, its instances, its statistics.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nereid_inference::Request;
+use nereid_metrics::Labels;
 use nereid_model_config::ModelConfig;
 
 use crate::admit::Signature;
 use crate::caching::Caching;
 use crate::ensemble::Ensemble;
-use crate::labels::Labels;
+use crate::labels::Labels as ClassLabels;
 use crate::pool::Pool;
 use crate::reshape::Reshapes;
 use crate::statistics::{Observer, Recorder};
@@ -20,11 +21,14 @@ pub struct ModelVersion {
     pub config: Arc<ModelConfig>,
     pub(crate) signature: Signature,
     pub(crate) reshapes: Reshapes,
-    pub(crate) labels: Labels,
+    pub(crate) labels: ClassLabels,
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) scheduler: Scheduler,
     /// Where responses are cached.
     pub(crate) caching: Option<Caching>,
+    /// What tells its metrics from those of others.
+    pub(crate) metric_labels: Labels,
+    pub(crate) load_duration: Duration,
 }
 
 /// Where admitted requests go.
@@ -39,6 +43,14 @@ impl ModelVersion {
     /// The name of a class of an output, if its labels have one.
     pub fn label(&self, output: &str, class: usize) -> Option<&str> {
         self.labels.get(output, class)
+    }
+
+    /// How many requests wait to be run.
+    pub(crate) fn pending(&self) -> usize {
+        match &self.scheduler {
+            Scheduler::Pool(pool) => pool.pending(),
+            Scheduler::Ensemble(_) => 0,
+        }
     }
 
     /// Takes a request in: checks it, lets statistics watch its answers, puts it into the queue.

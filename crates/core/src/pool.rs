@@ -20,6 +20,8 @@ use crate::statistics::Recorder;
 
 pub(crate) struct Pool {
     runners: Vec<Runner>,
+    /// How many batches an instance may be given before it is done with the first.
+    ahead: usize,
     state: Mutex<State>,
     /// Where answers must keep the order of their requests.
     ordering: Option<Ordering>,
@@ -52,6 +54,7 @@ impl Pool {
         let state = State { scheduler, places, pumping: false, noted: false, timer: None };
         Arc::new(Self {
             runners,
+            ahead,
             state: Mutex::new(state),
             ordering,
             sequencing,
@@ -125,6 +128,17 @@ impl Pool {
             requests.iter_mut().for_each(|request| ordering.join(request));
         }
         self.runners[instance].run(Batch::new(requests, self.clone(), instance));
+    }
+
+    /// How many requests wait: in the scheduler, or at an instance behind the batch that it runs.
+    /// Batches are only given ahead where they hold a single request.
+    pub(crate) fn pending(&self) -> usize {
+        let state = self.lock();
+        let ahead = self.runners.iter().zip(&state.places).map(|(runner, &places)| {
+            let given = runner.depth().min(self.ahead).saturating_sub(places);
+            given.saturating_sub(1)
+        });
+        state.scheduler.waiting() + ahead.sum::<usize>()
     }
 
     fn set_timer(self: &Arc<Self>, state: &mut State, until: Instant) {

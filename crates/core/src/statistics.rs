@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use nereid_backend::BatchReport;
-use nereid_inference::{Answer, ResponseSink, Times};
+use nereid_inference::{Answer, Code, Error, ResponseSink, Times};
 
-use crate::model::ModelVersion;
+use crate::latencies::Latencies;
+use crate::model::{ModelVersion, Scheduler};
 
 /// How often and for how long in total.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,8 +29,45 @@ pub struct ModelStatistics {
     /// Executions, however large their batches.
     pub execution_count: u64,
     pub inference: InferStatistics,
+    /// Failed requests by the reasons in [`FailureReason::ALL`].
+    pub failures: [u64; 4],
     /// By batch size, ascending.
     pub batches: Vec<BatchStatistics>,
+}
+
+/// Why a request failed, in the terms of Triton's metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureReason {
+    /// By its scheduler, before it ran.
+    Rejected,
+    Canceled,
+    /// By what ran it.
+    Backend,
+    Other,
+}
+
+impl FailureReason {
+    pub const ALL: [Self; 4] = [Self::Rejected, Self::Canceled, Self::Backend, Self::Other];
+
+    /// The value of the metric's label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rejected => "REJECTED",
+            Self::Canceled => "CANCELED",
+            Self::Backend => "BACKEND",
+            Self::Other => "OTHER",
+        }
+    }
+
+    fn of(error: &Error, times: &Times, scheduler: &Scheduler) -> Self {
+        match scheduler {
+            _ if error.code() == Code::Cancelled => Self::Canceled,
+            // A step has failed, for whatever reason: that is counted where it did.
+            Scheduler::Ensemble(_) => Self::Other,
+            Scheduler::Pool(_) if times.started.is_none() => Self::Rejected,
+            Scheduler::Pool(_) => Self::Backend,
+        }
+    }
 }
 
 /// Where the time of requests went.
@@ -65,20 +103,59 @@ impl Duration {
     }
 }
 
+/// When a request that was answered passed the stations; one that it skipped took no time.
+pub(crate) struct Path {
+    pub(crate) arrived: Instant,
+    pub(crate) queued: Instant,
+    pub(crate) started: Instant,
+    pub(crate) input_ready: Instant,
+    pub(crate) computed: Instant,
+    pub(crate) ended: Instant,
+    /// It was not answered from the cache.
+    pub(crate) ran: bool,
+}
+
+impl Path {
+    fn new(times: &Times, ended: Instant) -> Self {
+        let queued = times.queued.unwrap_or(times.arrived);
+        let started = times.started.unwrap_or(queued);
+        let input_ready = times.input_ready.unwrap_or(started);
+        let computed = times.computed.unwrap_or(ended);
+        let ran = !times.cache.is_some_and(|cache| cache.hit);
+        Self { arrived: times.arrived, queued, started, input_ready, computed, ended, ran }
+    }
+}
+
 /// Collects the statistics of one version.
-#[derive(Default)]
 pub(crate) struct Recorder(Mutex<Counters>);
 
-#[derive(Default)]
 struct Counters {
     last_inference_ms: u64,
     inference_count: u64,
     execution_count: u64,
     inference: InferStatistics,
+    failures: [u64; 4],
     batches: BTreeMap<u64, BatchStatistics>,
+    latencies: Latencies,
 }
 
 impl Recorder {
+    pub(crate) fn new(latencies: Latencies) -> Self {
+        Self(Mutex::new(Counters {
+            last_inference_ms: 0,
+            inference_count: 0,
+            execution_count: 0,
+            inference: InferStatistics::default(),
+            failures: [0; 4],
+            batches: BTreeMap::new(),
+            latencies,
+        }))
+    }
+
+    pub(crate) fn latencies(&self) -> Latencies {
+        self.lock().latencies.clone()
+    }
+
     pub(crate) fn snapshot(&self, name: &str, version: i64) -> ModelStatistics {
         let counters = self.lock();
         ModelStatistics {
@@ -88,6 +165,7 @@ impl Recorder {
             inference_count: counters.inference_count,
             execution_count: counters.execution_count,
             inference: counters.inference,
+            failures: counters.failures,
             batches: counters.batches.values().copied().collect(),
         }
     }
@@ -103,37 +181,41 @@ impl Recorder {
         batch.compute_output.add(report.computed, report.ended);
     }
 
-    fn record_success(&self, times: &Times, batch_size: usize) {
-        let now = Instant::now();
-        let queued = times.queued.unwrap_or(times.arrived);
-        let started = times.started.unwrap_or(queued);
-        let input_ready = times.input_ready.unwrap_or(started);
-        let computed = times.computed.unwrap_or(now);
+    fn record_success(&self, times: &Times, batch_size: usize, only_response: bool) {
+        let path = Path::new(times, Instant::now());
         let mut counters = self.lock();
+        let Counters { inference, latencies, .. } = &mut *counters;
+        inference.success.add(path.arrived, path.ended);
+        latencies.record(&path);
+        if only_response {
+            latencies.record_first_response(path.arrived, path.ended);
+        }
         if let Some(cache) = times.cache {
-            let inference = &mut counters.inference;
             if cache.hit {
-                // No inference: nothing was computed.
-                inference.success.add(times.arrived, now);
-                inference.queue.add(queued, queued);
+                // No inference: nothing waited, nothing was computed.
+                inference.queue.add(path.queued, path.queued);
                 inference.cache_hit.add_duration(cache.duration);
                 return;
             }
             inference.cache_miss.add_duration(cache.duration);
         }
+        inference.queue.add(path.queued, path.started);
+        inference.compute_input.add(path.started, path.input_ready);
+        inference.compute_infer.add(path.input_ready, path.computed);
+        inference.compute_output.add(path.computed, path.ended);
+        counters.inference_count += batch_size as u64;
         counters.last_inference_ms =
             SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64);
-        counters.inference_count += batch_size as u64;
-        let inference = &mut counters.inference;
-        inference.success.add(times.arrived, now);
-        inference.queue.add(queued, started);
-        inference.compute_input.add(started, input_ready);
-        inference.compute_infer.add(input_ready, computed);
-        inference.compute_output.add(computed, now);
     }
 
-    fn record_failure(&self, times: &Times) {
-        self.lock().inference.fail.add(times.arrived, Instant::now());
+    fn record_first_response(&self, times: &Times) {
+        self.lock().latencies.record_first_response(times.arrived, Instant::now());
+    }
+
+    fn record_failure(&self, times: &Times, reason: FailureReason) {
+        let mut counters = self.lock();
+        counters.inference.fail.add(times.arrived, Instant::now());
+        counters.failures[reason as usize] += 1;
     }
 
     fn lock(&self) -> MutexGuard<'_, Counters> {
@@ -147,7 +229,9 @@ pub(crate) struct Observer {
     inner: Box<dyn ResponseSink>,
     model: Arc<ModelVersion>,
     batch_size: usize,
-    failed: bool,
+    /// There was an answer already.
+    answered: bool,
+    failed: Option<FailureReason>,
 }
 
 impl Observer {
@@ -156,7 +240,7 @@ impl Observer {
         model: &Arc<ModelVersion>,
         batch_size: usize,
     ) -> Self {
-        Self { inner, model: model.clone(), batch_size, failed: false }
+        Self { inner, model: model.clone(), batch_size, answered: false, failed: None }
     }
 }
 
@@ -168,13 +252,18 @@ impl ResponseSink for Observer {
                 response.version = self.model.version;
                 self.model.reshapes.apply_to_outputs(&mut response.outputs);
             }
-            Some(Err(_)) => self.failed = true,
+            Some(Err(error)) => {
+                self.failed = Some(FailureReason::of(error, times, &self.model.scheduler));
+            }
             None => {}
         }
-        if answer.last && self.failed {
-            self.model.recorder.record_failure(times);
-        } else if answer.last {
-            self.model.recorder.record_success(times, self.batch_size);
+        let first = !std::mem::replace(&mut self.answered, true);
+        let recorder = &self.model.recorder;
+        match self.failed {
+            Some(reason) if answer.last => recorder.record_failure(times, reason),
+            None if answer.last => recorder.record_success(times, self.batch_size, first),
+            None if first => recorder.record_first_response(times),
+            _ => {}
         }
         self.inner.deliver(answer, times);
     }

@@ -5,6 +5,8 @@ use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -12,6 +14,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::app::App;
+use crate::reply::Reply;
 
 /// How long a client may take to send the head of a request. As hyper counts from the answer before
 /// it, this is also how long a connection may idle: longer than load balancers keep theirs, or they
@@ -25,6 +28,22 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Serves until `shutdown`, then accepts nothing new and returns when every request that runs has
 /// been answered.
 pub async fn serve(listener: TcpListener, app: App, shutdown: impl Future<Output = ()>) {
+    let handle = move |request| {
+        let app = app.clone();
+        async move { app.handle(request).await }
+    };
+    serve_with(listener, handle, shutdown).await;
+}
+
+/// The same for whatever answers requests.
+pub(crate) async fn serve_with<H, F>(
+    listener: TcpListener,
+    handle: H,
+    shutdown: impl Future<Output = ()>,
+) where
+    H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+    F: Future<Output = Reply> + Send + 'static,
+{
     let graceful = GracefulShutdown::new();
     let mut shutdown = pin!(shutdown);
     loop {
@@ -33,7 +52,7 @@ pub async fn serve(listener: TcpListener, app: App, shutdown: impl Future<Output
             () = &mut shutdown => break,
         };
         match accepted {
-            Ok((stream, _)) => start(stream, &app, &graceful),
+            Ok((stream, _)) => start(stream, &handle, &graceful),
             Err(error) => {
                 tracing::warn!("failed to accept a connection: {error}");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -44,13 +63,17 @@ pub async fn serve(listener: TcpListener, app: App, shutdown: impl Future<Output
     graceful.shutdown().await;
 }
 
-fn start(stream: TcpStream, app: &App, graceful: &GracefulShutdown) {
+fn start<H, F>(stream: TcpStream, handle: &H, graceful: &GracefulShutdown)
+where
+    H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+    F: Future<Output = Reply> + Send + 'static,
+{
     // Answers are written whole: waiting for more to send would only delay them.
     let _ = stream.set_nodelay(true);
-    let app = app.clone();
+    let handle = handle.clone();
     let service = service_fn(move |request| {
-        let app = app.clone();
-        async move { Ok::<_, Infallible>(app.handle(request).await) }
+        let reply = handle(request);
+        async move { Ok::<_, Infallible>(reply.await) }
     });
     let connection = http1::Builder::new()
         .auto_date_header(false)

@@ -7,6 +7,7 @@ mod body;
 mod connections;
 mod header_length;
 mod infer;
+mod metrics;
 mod reply;
 mod repository;
 mod routes;
@@ -14,3 +15,4 @@ mod shared_memory;
 
 pub use app::{App, Limits};
 pub use connections::serve;
+pub use metrics::serve_metrics;

@@ -43,6 +43,7 @@ async fn start() -> Running {
         arena: arena.clone(),
         reactor: tokio::runtime::Handle::current(),
         pulse: pulse.clone(),
+        metrics: Default::default(),
         alive: Arc::new(()),
     };
     let repositories = Repositories {
@@ -54,6 +55,7 @@ async fn start() -> Running {
         auto_complete: true,
         config_name: None,
         cache: None,
+        latencies: Default::default(),
     };
     let lifecycle = Arc::new(Lifecycle::new(repositories, server.clone(), ControlMode::None));
     lifecycle.aside(|lifecycle| lifecycle.start(None)).await.unwrap();

@@ -45,6 +45,14 @@ impl Scheduler {
         }
     }
 
+    /// How many requests wait.
+    pub fn waiting(&self) -> usize {
+        match self {
+            Self::Queue(queue) => queue.len(),
+            Self::Sequences(sequences) => sequences.waiting(),
+        }
+    }
+
     /// What was rejected since the last call.
     pub fn take_rejected(&mut self) -> Vec<Rejected> {
         match self {

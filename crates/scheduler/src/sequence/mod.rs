@@ -148,6 +148,11 @@ impl Sequences {
         self.refresh(key);
     }
 
+    /// How many requests wait, in slots and in the backlog.
+    pub fn waiting(&self) -> usize {
+        self.streams.values().map(|stream| stream.waiting.len()).sum()
+    }
+
     /// Decides what runs next. `places` says how many batches each instance takes now.
     pub fn step(&mut self, now: Instant, places: &[usize]) -> Step {
         self.expire(now);
