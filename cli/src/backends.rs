@@ -7,6 +7,9 @@ use nereid_backend_identity::IdentityBackend;
 use nereid_backend_onnxruntime::OnnxRuntimeBackend;
 use nereid_backend_python::PythonBackend;
 use nereid_backend_pytorch::PytorchBackend;
+use nereid_backend_samples::{
+    DynaSequenceBackend, IterativeSequenceBackend, RepeatBackend, SequenceBackend, SquareBackend,
+};
 
 pub(crate) fn all() -> Vec<Box<dyn Backend>> {
     let python = Arc::new(PythonBackend::new());
@@ -20,5 +23,10 @@ pub(crate) fn all() -> Vec<Box<dyn Backend>> {
         Box::new(OnnxRuntimeBackend::new()),
         Box::new(pytorch),
         Box::new(python),
+        Box::new(RepeatBackend),
+        Box::new(SquareBackend),
+        Box::new(SequenceBackend),
+        Box::new(DynaSequenceBackend),
+        Box::new(IterativeSequenceBackend),
     ]
 }

@@ -15,6 +15,7 @@ pub struct Batch {
     input_ready: Option<Instant>,
     computed: Option<Instant>,
     size: usize,
+    rescheduled: Vec<Request>,
     ticket: Option<Ticket>,
 }
 
@@ -34,9 +35,9 @@ pub struct BatchReport {
     pub ended: Instant,
 }
 
-/// Who handed the batch out and wants the instance back.
+/// Who handed the batch out and wants the instance back, and the requests that are to run again.
 pub trait BatchOwner: Send + Sync + 'static {
-    fn batch_done(self: Arc<Self>, seat: usize, report: BatchReport);
+    fn batch_done(self: Arc<Self>, seat: usize, report: BatchReport, rescheduled: Vec<Request>);
 }
 
 impl Batch {
@@ -53,7 +54,15 @@ impl Batch {
             request.responder.times.started = Some(started);
         }
         let size = requests.iter().map(|request| request.batch_size).sum();
-        Self { requests, started, input_ready: None, computed: None, size, ticket: None }
+        Self {
+            requests,
+            started,
+            input_ready: None,
+            computed: None,
+            size,
+            rescheduled: Vec::new(),
+            ticket: None,
+        }
     }
 
     /// Sum of the requests' batch sizes.
@@ -79,6 +88,13 @@ impl Batch {
         }
     }
 
+    /// Gives back a request that this execution has not finished: it will run again, in another
+    /// batch, once this one has been dropped. Only models with `iterative_sequence` may do that.
+    pub fn reschedule(&mut self, mut request: Request) {
+        request.rescheduled = true;
+        self.rescheduled.push(request);
+    }
+
     /// Answers every request with the same error.
     pub fn fail(mut self, error: &Error) {
         for request in self.requests.drain(..) {
@@ -96,6 +112,6 @@ impl Drop for Batch {
         let input_ready = self.input_ready.unwrap_or(self.started);
         let report =
             BatchReport { size: self.size, started: self.started, input_ready, computed, ended };
-        owner.batch_done(seat, report);
+        owner.batch_done(seat, report, std::mem::take(&mut self.rescheduled));
     }
 }

@@ -222,7 +222,7 @@ impl ResponseSink for Channel {
 struct Owner(mpsc::Sender<BatchReport>);
 
 impl BatchOwner for Owner {
-    fn batch_done(self: Arc<Self>, _: usize, report: BatchReport) {
+    fn batch_done(self: Arc<Self>, _: usize, report: BatchReport, _: Vec<Request>) {
         let _ = self.0.send(report);
     }
 }

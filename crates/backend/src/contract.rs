@@ -107,7 +107,7 @@ pub trait Instance: Send + 'static {
     /// Runs a batch.
     ///
     /// Every request must be answered through its responder, exactly once (or, by a decoupled
-    /// model, any number of times and then finished). The batch may be kept and completed later,
+    /// model, any number of times and then finished), or given back by [`Batch::reschedule`]. The batch may be kept and completed later,
     /// from another thread; dropping it tells the scheduler that its place is free. `&mut` is the
     /// rule that an instance is never entered twice at the same time.
     fn execute(&mut self, batch: Batch);

@@ -34,6 +34,11 @@ impl Controls {
         Some(Self { signals: signals.collect(), shape })
     }
 
+    /// How many inputs [`Self::add`] adds.
+    pub(crate) fn count(&self) -> usize {
+        self.signals.len()
+    }
+
     /// Adds its control inputs to a request of a sequence.
     pub(crate) fn add(&self, request: &mut Request) {
         self.add_all(request, true);

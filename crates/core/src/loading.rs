@@ -242,10 +242,6 @@ fn version_policy(config: &ModelConfig) -> VersionPolicy {
 /// What a configuration may ask for and this version cannot do is refused, not ignored.
 fn refuse_unsupported(config: &ModelConfig) -> Result<()> {
     let refused = [
-        (
-            config.sequence_batching().is_some_and(|sequence| sequence.iterative_sequence),
-            "iterative_sequence",
-        ),
         (!config.model_warmup.is_empty(), "model_warmup"),
         (!config.batch_input.is_empty(), "batch_input"),
         (!config.batch_output.is_empty(), "batch_output"),

@@ -173,11 +173,14 @@ impl Pool {
 }
 
 impl BatchOwner for Pool {
-    fn batch_done(self: Arc<Self>, seat: usize, report: BatchReport) {
+    fn batch_done(self: Arc<Self>, seat: usize, report: BatchReport, mut again: Vec<Request>) {
         self.recorder.record_batch(&report);
+        if let Some(sequencing) = &self.sequencing {
+            again.iter_mut().for_each(|request| sequencing.undo(request));
+        }
         let mut state = self.lock();
         state.places[seat] += 1;
-        state.scheduler.batch_done(seat, Instant::now);
+        state.scheduler.batch_done(seat, again, Instant::now);
         drop(state);
         self.pump();
     }

@@ -9,8 +9,8 @@ use nereid_model_config::proto::{
     model_sequence_batching::StrategyChoice,
 };
 use nereid_scheduler::{
-    Batching, Dynamic, Queue, QueuePolicies, QueuePolicy, Scheduler, SequenceBatching, Sequences,
-    Strategy, TimeoutAction,
+    Batching, Dynamic, Hold, Queue, QueuePolicies, QueuePolicy, Scheduler, SequenceBatching,
+    Sequences, Strategy, TimeoutAction,
 };
 
 use crate::ordering::Ordering;
@@ -52,7 +52,12 @@ fn batching(config: &ModelConfig) -> Batching {
         max_queue_delay: Duration::from_micros(dynamic.max_queue_delay_microseconds),
         policies: policies(dynamic),
     });
-    Batching { max_batch_size: size(config.max_batch_size), dynamic, ragged_inputs: ragged(config) }
+    Batching {
+        max_batch_size: size(config.max_batch_size),
+        dynamic,
+        ragged_inputs: ragged(config),
+        hold: Hold::from_environment(),
+    }
 }
 
 fn ordering(config: &ModelConfig) -> Option<Ordering> {
@@ -85,6 +90,8 @@ fn sequence_batching(config: &ModelConfig, sequence: &ModelSequenceBatching) -> 
         max_batch_size,
         max_sequence_idle: Duration::from_micros(sequence.max_sequence_idle_microseconds),
         ragged_inputs: ragged(config),
+        iterative: sequence.iterative_sequence,
+        hold: Hold::from_environment(),
     }
 }
 

@@ -43,6 +43,12 @@ impl Sequencing {
         }
     }
 
+    /// Takes off again what [`Self::complete`] added, from a request that is to run once more.
+    pub(crate) fn undo(&self, request: &mut Request) {
+        let added = self.controls.count() + self.states.as_ref().map_or(0, States::count);
+        request.inputs.truncate(request.inputs.len().saturating_sub(added));
+    }
+
     /// These sequences have ended without their last request.
     pub(crate) fn forget(&self, sequences: &[u64]) {
         if let Some(states) = &self.states

@@ -60,6 +60,10 @@ impl States {
     /// Adds the states of its sequence to a request that is about to run, and waits for new ones.
     pub(crate) fn add(&self, request: &mut Request, sequence: u64) {
         request.inputs.extend(self.current(request.flags, sequence));
+        // Whoever waits for its new states has been waiting since it ran first.
+        if request.rescheduled {
+            return;
+        }
         let requested = request.requested_outputs.clone();
         if !requested.is_empty() {
             let states = self.specs.iter().map(|spec| &spec.output);
@@ -68,6 +72,11 @@ impl States {
         }
         let (specs, kept) = (self.specs.clone(), self.kept.clone());
         request.responder.wrap(|inner| Keeper { inner, specs, kept, sequence, requested });
+    }
+
+    /// How many inputs [`Self::add`] adds.
+    pub(crate) fn count(&self) -> usize {
+        self.specs.len()
     }
 
     fn current(&self, flags: u32, sequence: u64) -> Vec<Tensor> {

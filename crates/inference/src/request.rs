@@ -52,6 +52,8 @@ pub struct Request {
     /// How many requests it counts for: the first dimension of its inputs where the model batches,
     /// else 1. Set when the request is admitted.
     pub batch_size: usize,
+    /// It has run before and its model asked for it to run again (iterative sequences).
+    pub rescheduled: bool,
     pub cancellation: Cancellation,
     pub responder: Responder,
 }
@@ -71,6 +73,7 @@ impl Request {
             inputs: Vec::new(),
             requested_outputs: Vec::new(),
             batch_size: 1,
+            rescheduled: false,
             cancellation: Cancellation::default(),
             responder,
         }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use nereid_inference::{Error, Request, log_prefix};
 
 use crate::fit::Limits;
+use crate::hold::Hold;
 use crate::level::{Level, Waiting};
 use crate::policy::{QueuePolicies, TimeoutAction};
 use crate::step::{Dispatch, Rejected, Step, earlier, freest, wait};
@@ -20,6 +21,8 @@ pub struct Batching {
     pub dynamic: Option<Dynamic>,
     /// Inputs whose shapes may differ between the requests of a batch.
     pub ragged_inputs: Vec<String>,
+    /// Holds the dynamic batcher back.
+    pub hold: Hold,
 }
 
 /// Settings of the dynamic batcher.
@@ -54,11 +57,12 @@ pub struct Queue {
     timeouts: BinaryHeap<Reverse<(Instant, u64, u64)>>,
     arrivals: u64,
     rejected: Vec<Rejected>,
+    hold: Hold,
 }
 
 impl Queue {
     pub fn new(batching: Batching) -> Self {
-        let Batching { max_batch_size, dynamic, ragged_inputs } = batching;
+        let Batching { max_batch_size, dynamic, ragged_inputs, hold } = batching;
         let max_queue_delay = dynamic.as_ref().map(|dynamic| dynamic.max_queue_delay);
         let Dynamic { preferred_batch_sizes, policies, .. } = dynamic.unwrap_or_default();
         Self {
@@ -70,6 +74,8 @@ impl Queue {
             timeouts: BinaryHeap::new(),
             arrivals: 0,
             rejected: Vec::new(),
+            // There is no backlog here.
+            hold: Hold { backlog: 0, ..hold },
         }
     }
 
@@ -132,6 +138,9 @@ impl Queue {
         let timeout = self.expire(now);
         let Some(instance) = freest(places) else { return wait(timeout) };
         let Some(delay) = self.max_queue_delay else { return self.dispatch(instance, 1) };
+        if !self.hold.is_over() && self.hold.holds(self.waiting, 0) {
+            return wait(timeout);
+        }
         let waiting = self.levels.values().flat_map(Level::iter);
         let waiting = waiting.map(|waiting| (&waiting.request, waiting.since));
         let Some(fit) = self.limits.fit(waiting) else { return Step::Idle };
@@ -186,6 +195,11 @@ impl Queue {
                 self.rejected.push(Rejected { request, error: Error::cancelled() });
             }
         }
+    }
+
+    /// There are no sequences here that could go on.
+    pub(crate) fn refuse_rescheduled(&mut self, rescheduled: Vec<Request>) {
+        self.rejected.extend(rescheduled.into_iter().map(Rejected::not_iterative));
     }
 
     /// What was rejected since the last call.

@@ -53,7 +53,7 @@ fn settings(random: &mut Random) -> Batching {
         policies,
     };
     let dynamic = (!random.once_in(5)).then_some(dynamic);
-    Batching { max_batch_size: random.pick(&[6, 8]), dynamic, ragged_inputs: Vec::new() }
+    Batching { max_batch_size: random.pick(&[6, 8]), dynamic, ..Batching::default() }
 }
 
 impl World {

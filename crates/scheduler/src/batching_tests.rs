@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::{Batching, Dynamic, Queue};
+use crate::Hold;
 use crate::testing::{request, show, us};
 use crate::{QueuePolicies, QueuePolicy, TimeoutAction};
 
@@ -52,6 +53,20 @@ fn without_dynamic_batching_every_request_runs_alone() {
     assert_eq!(decide(&mut queue, now), "run [1]");
     assert_eq!(decide(&mut queue, now), "run [2]");
     assert_eq!(decide(&mut queue, now), "idle");
+}
+
+#[test]
+fn a_hold_ends_for_good_when_enough_wait() {
+    let now = Instant::now();
+    let hold = Hold { queued: 3, backlog: 9 };
+    let mut queue = Queue::new(Batching { hold, ..dynamic(8, &[], 0) });
+    queue.push(request(1, 4), now);
+    queue.push(request(1, 4), now);
+    assert_eq!(decide(&mut queue, now), "idle");
+    queue.push(request(1, 4), now);
+    assert_eq!(decide(&mut queue, now), "run [1, 1, 1]");
+    queue.push(request(1, 4), now);
+    assert_eq!(decide(&mut queue, now), "run [1]");
 }
 
 #[test]

@@ -7,6 +7,7 @@
 
 mod batching;
 mod fit;
+mod hold;
 mod level;
 mod policy;
 mod scheduler;
@@ -14,6 +15,7 @@ mod sequence;
 mod step;
 
 pub use batching::{Batching, Dynamic, Queue};
+pub use hold::Hold;
 pub use policy::{QueuePolicies, QueuePolicy, TimeoutAction};
 pub use scheduler::Scheduler;
 pub use sequence::{SequenceBatching, Sequences, Strategy};

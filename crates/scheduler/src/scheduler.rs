@@ -30,10 +30,17 @@ impl Scheduler {
         }
     }
 
-    /// The instance is done with a batch. Not every scheduler asks when.
-    pub fn batch_done(&mut self, instance: usize, now: impl FnOnce() -> Instant) {
-        if let Self::Sequences(sequences) = self {
-            sequences.batch_done(instance, now());
+    /// The instance is done with a batch, but for the requests that are to run again. Not every
+    /// scheduler asks when.
+    pub fn batch_done(
+        &mut self,
+        instance: usize,
+        rescheduled: Vec<Request>,
+        now: impl FnOnce() -> Instant,
+    ) {
+        match self {
+            Self::Queue(queue) => queue.refuse_rescheduled(rescheduled),
+            Self::Sequences(sequences) => sequences.batch_done(instance, rescheduled, now()),
         }
     }
 

@@ -32,6 +32,17 @@ pub struct Rejected {
     pub error: Error,
 }
 
+impl Rejected {
+    /// A model gave the request back, but it has no iterative sequences.
+    pub(crate) fn not_iterative(request: Request) -> Self {
+        let error = Error::invalid_arg(
+            "Request is released with TRITONSERVER_REQUEST_RELEASE_RESCHEDULE, while the model is \
+             not configured to handle such a flag.",
+        );
+        Self { request, error }
+    }
+}
+
 /// The instance that takes the most further batches, if any takes one. `places` counts them.
 pub(crate) fn freest(places: &[usize]) -> Option<usize> {
     (0..places.len()).rev().max_by_key(|&instance| places[instance]).filter(|&i| places[i] > 0)

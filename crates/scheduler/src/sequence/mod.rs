@@ -43,6 +43,8 @@ pub struct Sequences {
     begun: u64,
     /// Counts requests.
     arrivals: u64,
+    /// Counts the correlation IDs that were made up here.
+    ids_given: u64,
     rejected: Vec<Rejected>,
     lost: Vec<u64>,
 }
@@ -79,13 +81,18 @@ impl Sequences {
             timers: BTreeSet::new(),
             begun: 0,
             arrivals: 0,
+            ids_given: 0,
             rejected: Vec::new(),
             lost: Vec::new(),
         }
     }
 
     /// Takes a request in, or rejects it if it belongs to no sequence.
-    pub fn push(&mut self, request: Request, now: Instant) {
+    pub fn push(&mut self, mut request: Request, now: Instant) {
+        if self.settings.iterative && request.correlation == CorrelationId::None {
+            request.correlation = self.unused_id();
+            request.flags = SEQUENCE_START;
+        }
         match self.key_of(&request) {
             Ok(key) => self.append(key, request, now),
             Err(error) => self.rejected.push(Rejected { request, error }),
@@ -124,6 +131,17 @@ impl Sequences {
         Ok(self.begin(request.correlation.clone()))
     }
 
+    /// A correlation ID for a request that came without one.
+    fn unused_id(&mut self) -> CorrelationId {
+        loop {
+            self.ids_given += 1;
+            let id = CorrelationId::Number(self.ids_given);
+            if !self.open.contains_key(&id) {
+                return id;
+            }
+        }
+    }
+
     fn begin(&mut self, id: CorrelationId) -> u64 {
         let key = self.begun;
         self.begun += 1;
@@ -138,7 +156,8 @@ impl Sequences {
 
     fn append(&mut self, key: u64, request: Request, now: Instant) {
         let Some(stream) = self.streams.get_mut(&key) else { return };
-        if request.flags & SEQUENCE_END != 0 {
+        // Only its model knows when an iterative sequence ends.
+        if request.flags & SEQUENCE_END != 0 && !self.settings.iterative {
             stream.ended = true;
             self.open.remove(&request.correlation);
         }
@@ -157,6 +176,9 @@ impl Sequences {
     pub fn step(&mut self, now: Instant, places: &[usize]) -> Step {
         self.expire(now);
         let mut until = self.timers.first().map(|(timer, _)| *timer);
+        if self.is_held() {
+            return wait(until);
+        }
         for instance in (0..places.len()).filter(|&instance| places[instance] > 0) {
             if self.slots.ready(instance).is_empty() {
                 continue;
@@ -167,6 +189,18 @@ impl Sequences {
             }
         }
         wait(until)
+    }
+
+    fn is_held(&mut self) -> bool {
+        if self.settings.hold.is_over() {
+            return false;
+        }
+        let (mut queued, mut backlog) = (0, 0);
+        for stream in self.streams.values() {
+            let count = if stream.place.is_some() { &mut queued } else { &mut backlog };
+            *count += stream.waiting.len();
+        }
+        self.settings.hold.holds(queued, backlog)
     }
 
     fn plan(&self, instance: usize, now: Instant) -> Plan {
@@ -210,14 +244,40 @@ impl Sequences {
         Step::Dispatch(dispatch)
     }
 
-    /// The instance has answered all that it was given.
-    pub fn batch_done(&mut self, instance: usize, now: Instant) {
-        for key in std::mem::take(&mut self.running[instance]) {
-            if let Some(stream) = self.streams.get_mut(&key) {
-                stream.running = false;
-                stream.last_seen = Some(now);
+    /// The instance has answered all that it was given, but for what is to run again.
+    pub fn batch_done(&mut self, instance: usize, rescheduled: Vec<Request>, now: Instant) {
+        let ran = std::mem::take(&mut self.running[instance]);
+        for request in rescheduled {
+            self.reschedule(request, &ran, now);
+        }
+        for key in ran {
+            let Some(stream) = self.streams.get_mut(&key) else { continue };
+            stream.running = false;
+            stream.last_seen = Some(now);
+            if self.settings.iterative && stream.waiting.is_empty() {
+                self.remove(key);
+                self.lost.push(key);
+            } else {
                 self.refresh(key);
             }
+        }
+    }
+
+    /// Puts a request in front of those of its sequence, behind those of all others.
+    fn reschedule(&mut self, mut request: Request, ran: &[u64], now: Instant) {
+        let key = self.open.get(&request.correlation).filter(|key| ran.contains(key));
+        let stream = key.and_then(|key| self.streams.get_mut(key));
+        match stream.filter(|_| self.settings.iterative) {
+            Some(stream) => {
+                request.flags = 0;
+                stream.waiting.push_front(Waiting { request, since: now, number: self.arrivals });
+                self.arrivals += 1;
+            }
+            // Its sequence has ended meanwhile, as another request of it was cancelled.
+            None if self.settings.iterative => {
+                self.rejected.push(Rejected { request, error: Error::cancelled() });
+            }
+            None => self.rejected.push(Rejected::not_iterative(request)),
         }
     }
 

@@ -7,7 +7,7 @@ use nereid_inference::{Code, CorrelationId, SEQUENCE_END, SEQUENCE_START};
 
 use super::{SequenceBatching, Sequences, Strategy};
 use crate::testing::{Census, Random, number, us};
-use crate::{Dispatch, Rejected, Step};
+use crate::{Dispatch, Hold, Rejected, Step};
 
 /// What the script knows about a request that it sent.
 struct Sent {
@@ -53,7 +53,16 @@ fn settings(random: &mut Random) -> SequenceBatching {
         (Strategy::Oldest { preferred_batch_sizes, max_queue_delay }, random.pick(&[1, 2, 8]))
     };
     let max_sequence_idle = us(random.pick(&[50, 1000]));
-    SequenceBatching { strategy, slots, max_batch_size, max_sequence_idle, ragged_inputs: vec![] }
+    let (ragged_inputs, iterative) = (vec![], false);
+    SequenceBatching {
+        strategy,
+        slots,
+        max_batch_size,
+        max_sequence_idle,
+        ragged_inputs,
+        iterative,
+        hold: Hold::default(),
+    }
 }
 
 impl World {
@@ -217,7 +226,7 @@ fn run(seed: u64) -> usize {
         }
         for instance in 0..world.busy.len() {
             if world.busy[instance].take_if(|(until, _)| *until == world.now).is_some() {
-                world.sequences.batch_done(instance, world.now);
+                world.sequences.batch_done(instance, vec![], world.now);
             }
         }
         let timer = world.pump(&mut random);

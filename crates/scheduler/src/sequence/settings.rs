@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::Hold;
+
 /// How sequences are put together.
 #[derive(Clone, Debug)]
 pub struct SequenceBatching {
@@ -14,6 +16,10 @@ pub struct SequenceBatching {
     pub max_sequence_idle: Duration,
     /// Inputs whose shapes may differ between the requests of a batch.
     pub ragged_inputs: Vec<String>,
+    /// A request is a sequence of its own, which goes on as long as the model gives it back.
+    pub iterative: bool,
+    /// Holds all instances back.
+    pub hold: Hold,
 }
 
 /// Which of an instance's sequences run together.
