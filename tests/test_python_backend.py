@@ -169,7 +169,10 @@ def test_calls_of_other_models(server):
         array = np.random.default_rng(0).random(shape, np.float32)
         assert np.array_equal(infer(server, "bls", array), array)
     error = refusal(server, "bls_unknown")
-    assert error.message() == "Request for unknown model: 'nobody' is not found"
+    assert error.message() == (
+        "Model nobody - Error when running inference: Failed for execute the inference request. "
+        "Model 'nobody' is not ready."
+    )
 
 
 def test_large_tensors_pass_models_by_reference(server):

@@ -1,11 +1,16 @@
 //! Requests that a model makes of other models (business logic scripting).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use nereid_inference::{Answer, Error, Request, Responder, ResponseSink, Result, Tensor, Times};
+use nereid_inference::{
+    Answer, Cancellation, Code, Error, Request, Responder, Response, ResponseSink, Result, Tensor,
+    Times, Watch,
+};
 
+use crate::executing::Heritage;
 use crate::extras;
-use crate::link::Link;
+use crate::link::{Link, Part};
 
 /// Sends a worker's request on its way. It enters the server like any other request; the answer
 /// goes back to the worker from whatever thread has it.
@@ -19,11 +24,31 @@ pub(crate) fn start(
     let extras = extras::parse(extras);
     let model = extras["model_name"].as_str().unwrap_or_default();
     let version = extras["model_version"].as_i64().filter(|&version| version > 0);
-    let back = CallSink { link: link.clone(), generation, call, answered: false };
+    let parent = extras["request"].as_u64();
+    let heritage = parent.map(|id| link.heritage(id)).unwrap_or_default();
+    let stream = extras["decoupled"].as_bool().unwrap_or_default();
+    let may_cancel = stream || extras["may_cancel"].as_bool().unwrap_or_default();
+    let (cancellation, watches) = cancellation(&heritage, may_cancel);
+    if may_cancel {
+        link.open_call(generation, call, &cancellation);
+    }
+    let back = CallSink {
+        link: link.clone(),
+        generation,
+        call,
+        model: model.to_owned(),
+        stream,
+        answered: false,
+        watches,
+    };
     let mut request = Request::new(model, version, Responder::new(Box::new(back)));
     extras::fill_request(&extras, &mut request);
-    if let Some(parent) = extras["request"].as_u64().and_then(|id| link.cancellation_of(id)) {
-        request.cancellation = parent;
+    request.cancellation = cancellation;
+    if request.priority == 0 {
+        request.priority = heritage.priority;
+    }
+    if request.timeout_us == 0 {
+        request.timeout_us = heritage.timeout_us;
     }
     match inputs {
         Ok(inputs) => {
@@ -34,27 +59,109 @@ pub(crate) fn start(
     }
 }
 
-/// Brings the answer back to the worker that asked.
+/// The flag of a request that ends with those that it is made for; one that may also be cancelled
+/// by itself, or that serves several, has a flag of its own.
+fn cancellation(heritage: &Heritage, own: bool) -> (Cancellation, Vec<Watch>) {
+    match heritage.cancellations.as_slice() {
+        [only] if !own => (only.clone(), Vec::new()),
+        parents => {
+            let child = Cancellation::default();
+            let wanted = Arc::new(AtomicUsize::new(parents.len()));
+            let watch = |parent: &Cancellation| {
+                let (child, wanted) = (child.clone(), wanted.clone());
+                parent.watch(move || {
+                    if wanted.fetch_sub(1, Ordering::AcqRel) == 1 {
+                        child.cancel();
+                    }
+                })
+            };
+            let watches = parents.iter().map(watch).collect();
+            (child, watches)
+        }
+    }
+}
+
+/// Brings the answers back to the worker that asked.
 struct CallSink {
     link: Arc<Link>,
     generation: u64,
     call: u64,
+    model: String,
+    /// The worker takes any number of answers.
+    stream: bool,
     answered: bool,
+    /// On what this request depends, until it is over.
+    watches: Vec<Watch>,
 }
 
 impl ResponseSink for CallSink {
-    fn deliver(&mut self, answer: Answer, _: &Times) {
+    fn deliver(&mut self, mut answer: Answer, times: &Times) {
+        if answer.last {
+            self.watches.clear();
+        }
+        if let (Some(Err(error)), None) = (&mut answer.response, times.queued) {
+            *error = self.refusal(error);
+        }
+        if self.stream {
+            let response = answer.response.unwrap_or_else(|| Ok(Response::default()));
+            let part = Some(Part { last: answer.last });
+            self.link.answer_call(self.generation, self.call, response, part);
+            return;
+        }
         if self.answered {
             return;
         }
-        let response = match answer.response {
-            Some(_) if !answer.last => Err(Error::unsupported(
-                "calling a decoupled model from a Python model is not supported yet",
-            )),
-            Some(response) => response,
-            None => Err(Error::internal("the model ended without a response")),
-        };
         self.answered = true;
-        self.link.answer_call(self.generation, self.call, response);
+        let response = match answer.response {
+            Some(response) if answer.last => response,
+            _ => Err(self.refusal(&Error::unsupported(format!(
+                "Model {} is using the decoupled. The current BLS request call doesn't support \
+                 models using the decoupled transaction policy. Please use 'decoupled=True' \
+                 argument to the 'exec' or 'async_exec' calls for decoupled models.'",
+                self.model
+            )))),
+        };
+        self.link.answer_call(self.generation, self.call, response, None);
+    }
+}
+
+impl CallSink {
+    /// How Triton words that a request did not get as far as its model.
+    fn refusal(&self, error: &Error) -> Error {
+        let model = &self.model;
+        let unready =
+            format!("Failed for execute the inference request. Model '{model}' is not ready.");
+        let reason = match error.code() {
+            Code::NotFound | Code::Unavailable => &unready,
+            _ => error.message(),
+        };
+        Error::internal(format!("Model {model} - Error when running inference: {reason}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_ends_with_the_last_that_it_is_made_for() {
+        let parents: Vec<Cancellation> = (0..3).map(|_| Cancellation::default()).collect();
+        let heritage = Heritage { cancellations: parents.clone(), ..Heritage::default() };
+        let (child, _watches) = cancellation(&heritage, false);
+        parents[0].cancel();
+        parents[2].cancel();
+        assert!(!child.is_cancelled());
+        parents[1].cancel();
+        assert!(child.is_cancelled());
+    }
+
+    #[test]
+    fn a_request_that_is_cancelled_by_itself_leaves_its_parent_alone() {
+        let parent = Cancellation::default();
+        let heritage = Heritage { cancellations: vec![parent.clone()], ..Heritage::default() };
+        cancellation(&heritage, true).0.cancel();
+        assert!(!parent.is_cancelled());
+        let (orphan, _watches) = cancellation(&Heritage::default(), false);
+        assert!(!orphan.is_cancelled());
     }
 }

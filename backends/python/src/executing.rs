@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use nereid_arena::Arena;
 use nereid_backend::Batch;
-use nereid_inference::{Cancellation, Error, Request, Response, Result};
+use nereid_inference::{Cancellation, Error, Request, Response, Result, Watch};
 
 use crate::tensors::{arena_bytes, slice_at};
 
@@ -15,13 +15,26 @@ pub(crate) struct Executing {
     requests: Vec<Option<Request>>,
     /// The instance's place; given back when `execute` has returned.
     batch: Option<Batch>,
+    /// The model asked about these requests' cancellation.
+    watches: Vec<Watch>,
+}
+
+/// What a model's own request takes over from the batch that it is made for.
+#[derive(Default)]
+pub(crate) struct Heritage {
+    /// It ends when none of them is wanted any more.
+    pub(crate) cancellations: Vec<Cancellation>,
+    /// The most urgent one that was given.
+    pub(crate) priority: u64,
+    /// What is left of the longest time that a client would wait; 0 if one sets no limit.
+    pub(crate) timeout_us: u64,
 }
 
 impl Executing {
     pub(crate) fn new(mut batch: Batch) -> Self {
         batch.mark_input_ready();
         let requests = batch.requests.drain(..).map(Some).collect();
-        Self { requests, batch: Some(batch) }
+        Self { requests, batch: Some(batch), watches: Vec::new() }
     }
 
     /// A tensor that an input of this batch holds.
@@ -30,9 +43,31 @@ impl Executing {
         inputs.into_iter().find_map(|input| slice_at(arena, input, offset, len))
     }
 
-    /// Requests made on behalf of this batch end when it is not wanted any more.
-    pub(crate) fn cancellation(&self) -> Option<Cancellation> {
-        self.requests.iter().flatten().next().map(|request| request.cancellation.clone())
+    /// What requests made on behalf of this batch take over from it.
+    pub(crate) fn heritage(&self) -> Heritage {
+        let open = || self.requests.iter().flatten();
+        let left = |request: &Request| match request.timeout_us {
+            0 => u64::MAX,
+            timeout => {
+                let spent = request.responder.times.arrived.elapsed().as_micros();
+                timeout.saturating_sub(u64::try_from(spent).unwrap_or(u64::MAX)).max(1)
+            }
+        };
+        Heritage {
+            cancellations: open().map(|request| request.cancellation.clone()).collect(),
+            priority: open().map(|request| request.priority).filter(|&p| p > 0).min().unwrap_or(0),
+            timeout_us: open().map(left).max().filter(|&left| left < u64::MAX).unwrap_or(0),
+        }
+    }
+
+    /// The flag of a request that has not had its last answer.
+    pub(crate) fn cancellation(&self, index: usize) -> Option<&Cancellation> {
+        self.requests.get(index)?.as_ref().map(|request| &request.cancellation)
+    }
+
+    /// Keeps `watch` as long as this batch is in the worker.
+    pub(crate) fn keep(&mut self, watch: Watch) {
+        self.watches.push(watch);
     }
 
     /// `execute` has returned one response for each request.

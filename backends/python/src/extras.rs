@@ -3,6 +3,8 @@
 use nereid_inference::{Code, CorrelationId, Error, Parameter, Parameters, Request, Response};
 use serde_json::{Map, Value, json};
 
+use crate::link::Part;
+
 /// What a request carries besides its inputs.
 pub(crate) fn of_request(request: &Request) -> Vec<u8> {
     let mut extras = Map::new();
@@ -26,17 +28,26 @@ pub(crate) fn of_request(request: &Request) -> Vec<u8> {
     if extras.is_empty() { Vec::new() } else { Value::Object(extras).to_string().into_bytes() }
 }
 
-/// What the answer to a worker's own request carries besides its outputs.
-pub(crate) fn of_response(response: &Response) -> Vec<u8> {
-    if response.parameters.is_empty() {
+/// What the answer to a worker's own request carries besides its outputs. `part`: it is one of
+/// several, and the number under which it is lent.
+pub(crate) fn of_response(response: &Response, part: Option<(Part, u64)>) -> Vec<u8> {
+    if response.parameters.is_empty() && part.is_none() {
         return Vec::new();
     }
-    json!({ "parameters": parameters_json(&response.parameters) }).to_string().into_bytes()
+    with_part(json!({ "parameters": parameters_json(&response.parameters) }), part)
 }
 
-pub(crate) fn of_error(error: &Error) -> Vec<u8> {
+pub(crate) fn of_error(error: &Error, part: Option<(Part, u64)>) -> Vec<u8> {
     let code = CODES.iter().find(|(code, _)| *code == error.code()).map_or("UNKNOWN", |c| c.1);
-    json!({ "error": { "code": code, "message": error.message() } }).to_string().into_bytes()
+    with_part(json!({ "error": { "code": code, "message": error.message() } }), part)
+}
+
+fn with_part(mut extras: Value, part: Option<(Part, u64)>) -> Vec<u8> {
+    if let Some((part, lease)) = part {
+        extras["last"] = json!(part.last);
+        extras["lease"] = json!(lease);
+    }
+    extras.to_string().into_bytes()
 }
 
 /// Reads extras; none and broken ones are an empty object, whose fields are all unset.
@@ -123,7 +134,7 @@ mod tests {
     #[test]
     fn errors_survive_the_way() {
         let error = Error::not_found("no \"such\" thing\n");
-        assert_eq!(error_in(&parse(&of_error(&error))), Some(error));
+        assert_eq!(error_in(&parse(&of_error(&error, None))), Some(error));
         assert_eq!(error_in(&parse(b"")), None);
         assert_eq!(error_in(&parse(b"not json")), None);
     }

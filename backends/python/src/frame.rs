@@ -21,6 +21,10 @@ pub(crate) const EXECUTE: u16 = 2;
 pub(crate) const CALL_ANSWER: u16 = 3;
 pub(crate) const FINALIZE: u16 = 4;
 pub(crate) const RELEASE_CHUNKS: u16 = 5;
+/// A request of a batch is not wanted any more; the count is its place in the batch.
+pub(crate) const CANCEL: u16 = 6;
+/// Answers [`WATCH`], behind the [`CANCEL`] that it may have led to.
+pub(crate) const WATCHED: u16 = 7;
 pub(crate) const READY: u16 = 101;
 pub(crate) const FAILED: u16 = 102;
 pub(crate) const EXECUTED: u16 = 103;
@@ -29,6 +33,10 @@ pub(crate) const RELEASE_ANSWERS: u16 = 105;
 pub(crate) const LOG: u16 = 106;
 pub(crate) const FINALIZED: u16 = 107;
 pub(crate) const RESPONSE: u16 = 108;
+/// The model wants to know when a request is cancelled; the count is its place in the batch.
+pub(crate) const WATCH: u16 = 109;
+/// The model does not want the answer to its call any more.
+pub(crate) const CANCEL_CALL: u16 = 110;
 
 /// Location of a tensor whose bytes stand in the frame itself.
 pub(crate) const INLINE: u64 = u64::MAX;

@@ -10,21 +10,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use nereid_backend::{Batch, Host};
-use nereid_inference::{Error, Response, Result};
+use nereid_inference::{Cancellation, Error, Response, Result};
 use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
-use crate::executing::Executing;
+use crate::executing::{Executing, Heritage};
 use crate::extras;
 use crate::frame::{
-    CALL_ANSWER, EXECUTE, FINALIZE, INIT, RELEASE_CHUNKS, begin_frame, end_frame, write_block,
+    CALL_ANSWER, CANCEL, EXECUTE, FINALIZE, INIT, RELEASE_CHUNKS, WATCHED, begin_frame, end_frame,
+    write_block,
 };
 use crate::span::Span;
 use crate::tensors::{arena_bytes, move_to_arena, outgoing, slice_at};
 
 /// Lines of a worker's error output that are kept for the message about its death.
 const LAST_WORDS: usize = 12;
+
+/// Set in the number under which one of several answers is lent; calls have small numbers.
+const LEASE: u64 = 1 << 63;
 
 pub(crate) struct Link {
     /// Of the instance.
@@ -57,6 +61,14 @@ struct Worker {
     unsent: Vec<u8>,
     /// Tensors in the arena that the worker may still look at, by the call whose answer they are.
     lent: HashMap<u64, Vec<Bytes>>,
+    /// Calls that the model may cancel.
+    open_calls: HashMap<u64, Cancellation>,
+}
+
+/// One of several answers to a call.
+#[derive(Clone, Copy)]
+pub(crate) struct Part {
+    pub(crate) last: bool,
 }
 
 enum Phase {
@@ -123,31 +135,51 @@ impl Link {
         state.executing.insert(id, Executing::new(batch));
     }
 
-    /// Answers a call of the worker, unless that worker has died meanwhile.
-    pub(crate) fn answer_call(&self, generation: u64, call: u64, answer: Result<Response>) {
+    /// Answers a call of the worker, unless that worker has died meanwhile. `part`: this is one of
+    /// several answers.
+    pub(crate) fn answer_call(
+        &self,
+        generation: u64,
+        call: u64,
+        answer: Result<Response>,
+        part: Option<Part>,
+    ) {
         let answer = answer.and_then(|mut response| {
             move_to_arena(&self.host.arena, &mut response.outputs)?;
             Ok(response)
         });
         let mut state = self.lock();
-        let Some(worker) = state.worker.as_mut().filter(|w| w.generation == generation) else {
+        let State { worker, next_id, .. } = &mut *state;
+        let Some(worker) = worker.as_mut().filter(|w| w.generation == generation) else {
             return;
+        };
+        if part.is_none_or(|part| part.last) {
+            worker.open_calls.remove(&call);
+        }
+        // Each of several answers is lent, and given back, by itself.
+        let lease = match part {
+            None => call,
+            Some(_) => {
+                *next_id += 1;
+                LEASE | *next_id
+            }
         };
         if let Ok(response) = &answer {
             let lent: Vec<Bytes> =
                 arena_bytes(&self.host.arena, &response.outputs).cloned().collect();
             if !lent.is_empty() {
-                worker.lent.insert(call, lent);
+                worker.lent.insert(lease, lent);
             }
         }
+        let part = part.map(|part| (part, lease));
         self.send(&mut state, |out| {
             let start = begin_frame(out, CALL_ANSWER, 1, call);
             match &answer {
                 Ok(response) => {
                     let tensors = outgoing(&self.host.arena, &response.outputs);
-                    write_block(out, &extras::of_response(response), &tensors);
+                    write_block(out, &extras::of_response(response, part), &tensors);
                 }
-                Err(error) => write_block(out, &extras::of_error(error), &[]),
+                Err(error) => write_block(out, &extras::of_error(error, part), &[]),
             }
             end_frame(out, start);
         });
@@ -193,8 +225,14 @@ impl Link {
             return false;
         }
         state.phase = Phase::Starting;
-        let (unsent, lent) = (Vec::new(), HashMap::new());
-        state.worker = Some(Worker { generation, pipe, span, unsent, lent });
+        state.worker = Some(Worker {
+            generation,
+            pipe,
+            span,
+            unsent: Vec::new(),
+            lent: HashMap::new(),
+            open_calls: HashMap::new(),
+        });
         self.send(&mut state, |out| {
             let start = begin_frame(out, INIT, 1, 0);
             write_block(out, init, &[]);
@@ -230,7 +268,9 @@ impl Link {
             };
         }
         drop(state);
-        drop(worker);
+        if let Some(worker) = worker {
+            worker.open_calls.values().for_each(Cancellation::cancel);
+        }
         executing.into_values().for_each(|executing| executing.fail(error));
         parked.into_iter().for_each(|batch| batch.fail(error));
     }
@@ -245,8 +285,60 @@ impl Link {
         self.lock().executing.insert(id, executing);
     }
 
-    pub(crate) fn cancellation_of(&self, id: u64) -> Option<nereid_inference::Cancellation> {
-        self.lock().executing.get(&id).and_then(Executing::cancellation)
+    /// What a request made on behalf of the batch `id` takes over; nothing if that is over.
+    pub(crate) fn heritage(&self, id: u64) -> Heritage {
+        self.lock().executing.get(&id).map(Executing::heritage).unwrap_or_default()
+    }
+
+    /// The model asks whether a request was cancelled: answered now, and told later.
+    pub(crate) fn watch(self: &Arc<Self>, id: u64, index: usize) {
+        let cancellation = {
+            let state = self.lock();
+            state.executing.get(&id).and_then(|executing| executing.cancellation(index).cloned())
+        };
+        if let Some(cancellation) = cancellation {
+            let link = Arc::downgrade(self);
+            let watch = cancellation.watch(move || {
+                if let Some(link) = link.upgrade() {
+                    link.send_note(CANCEL, index, id);
+                }
+            });
+            if let Some(executing) = self.lock().executing.get_mut(&id) {
+                executing.keep(watch);
+            }
+        }
+        self.send_note(WATCHED, index, id);
+    }
+
+    /// Sends a frame that is only a head.
+    fn send_note(&self, kind: u16, count: usize, id: u64) {
+        self.send(&mut self.lock(), |out| {
+            let start = begin_frame(out, kind, count, id);
+            end_frame(out, start);
+        });
+    }
+
+    /// Notes how a call can be cancelled, unless the worker that made it has died.
+    pub(crate) fn open_call(&self, generation: u64, call: u64, cancellation: &Cancellation) {
+        let mut state = self.lock();
+        match state.worker.as_mut().filter(|worker| worker.generation == generation) {
+            Some(worker) => {
+                worker.open_calls.insert(call, cancellation.clone());
+            }
+            None => {
+                drop(state);
+                cancellation.cancel();
+            }
+        }
+    }
+
+    /// The model does not want the answer to a call any more.
+    pub(crate) fn cancel_call(&self, call: u64) {
+        let cancellation =
+            self.lock().worker.as_mut().and_then(|worker| worker.open_calls.remove(&call));
+        if let Some(cancellation) = cancellation {
+            cancellation.cancel();
+        }
     }
 
     /// The tensor that the worker means by a place in the arena: one that was lent to it, or one

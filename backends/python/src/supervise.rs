@@ -14,8 +14,8 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::Child;
 
 use crate::frame::{
-    Block, Broken, CALL, EXECUTED, FAILED, FINALIZED, Frame, LOG, READY, RELEASE_ANSWERS, RESPONSE,
-    TensorData, read_block, read_frame, read_numbers,
+    Block, Broken, CALL, CANCEL_CALL, EXECUTED, FAILED, FINALIZED, Frame, LOG, READY,
+    RELEASE_ANSWERS, RESPONSE, TensorData, WATCH, read_block, read_frame, read_numbers,
 };
 use crate::launch::{Launch, Launched};
 use crate::link::Link;
@@ -195,6 +195,14 @@ impl Run<'_> {
             }
             FAILED => self.failed(frame),
             LOG => self.logged(frame),
+            WATCH => {
+                self.link.watch(frame.id, frame.count);
+                Ok(())
+            }
+            CANCEL_CALL => {
+                self.link.cancel_call(frame.id);
+                Ok(())
+            }
             FINALIZED => Err(End::Closed),
             _ => Err(End::Broken),
         }

@@ -19,8 +19,8 @@ from nereid_worker.datatypes import (
     unpack_strings as _unpack_strings,
 )
 from nereid_worker.errors import TritonError
-from nereid_worker.loop import ResponseSender as InferenceResponseSender
-from nereid_worker.messages import InferenceRequest, InferenceResponse
+from nereid_worker.sender import InferenceResponseSender
+from nereid_worker.messages import InferenceRequest, InferenceResponse, InferenceTrace
 from nereid_worker.metrics import Metric, MetricFamily
 from nereid_worker.tensor import Tensor, TritonModelException
 

@@ -19,7 +19,7 @@ mod times;
 
 pub use buffer::Buffer;
 pub use bytes_tensor::{BytesElements, Truncated, push_bytes_element};
-pub use cancellation::Cancellation;
+pub use cancellation::{Cancellation, Watch};
 pub use datatype::DataType;
 pub use error::{Code, Error, Result};
 pub use parameter::{Parameter, Parameters};

@@ -9,7 +9,7 @@ import os
 import sys
 import traceback
 
-from nereid_worker.loop import describe_error, import_model
+from nereid_worker.importing import describe_error, import_model
 from nereid_worker.tensor import TritonModelException
 
 

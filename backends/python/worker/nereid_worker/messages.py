@@ -1,10 +1,14 @@
 """`pb_utils.InferenceRequest` and `pb_utils.InferenceResponse`."""
 
 import json
-from typing import Any, List, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Union
 
 from nereid_worker.errors import TritonError
 from nereid_worker.tensor import Tensor, TritonModelException
+
+if TYPE_CHECKING:
+    from nereid_worker.calls import ResponseIterator
+    from nereid_worker.sender import InferenceResponseSender
 
 
 class InferenceResponse:
@@ -41,6 +45,22 @@ class InferenceResponse:
         return json.dumps(self._parameters or {})
 
 
+class InferenceTrace:
+    """The trace of a request. Given to a request that this model makes, it ties that one to the
+    request it was taken from: the two are cancelled together, even across threads."""
+
+    __slots__ = ("_frame", "_context")
+
+    def __init__(self, frame: int, context: Optional[str]):
+        self._frame = frame
+        self._context = context
+
+    def get_context(self) -> Optional[str]:
+        """The trace context as OpenTelemetry's propagators read it: JSON text, or None if the
+        request is not traced."""
+        return self._context
+
+
 class InferenceRequest:
     """A request to this model, or one that this model makes of another (`exec`)."""
 
@@ -55,6 +75,7 @@ class InferenceRequest:
         "_model_name",
         "_model_version",
         "_state",
+        "_trace",
     )
 
     def __init__(
@@ -68,7 +89,7 @@ class InferenceRequest:
         flags: int = 0,
         timeout: int = 0,
         preferred_memory: Any = None,
-        trace: Any = None,
+        trace: Optional[InferenceTrace] = None,
         parameters: Optional[dict] = None,
     ):
         self._inputs = list(inputs)
@@ -88,6 +109,7 @@ class InferenceRequest:
         self._sender = None
         self._release_flags = 1
         self._state = None
+        self._trace = trace
 
     def _info(self, key, default):
         parsed = self._parsed
@@ -145,32 +167,34 @@ class InferenceRequest:
 
     def is_cancelled(self) -> bool:
         """Whether the client has hung up."""
-        return self._frame != 0 and _worker().is_cancelled(self._frame)
+        return self._frame != 0 and _worker().is_cancelled(self._frame, self._index)
 
-    def trace(self) -> None:
-        """The request's trace; there is none yet."""
-        return None
+    def trace(self) -> InferenceTrace:
+        """The request's trace: for requests that this model makes on its behalf."""
+        return InferenceTrace(self._frame, self._info("trace", None))
 
     def set_release_flags(self, flags: int) -> None:
         """What happens to the request after `execute` (TRITONSERVER_REQUEST_RELEASE_*)."""
         self._release_flags = flags
 
-    def get_response_sender(self):
-        """Where a decoupled model sends its responses."""
+    def get_response_sender(self) -> "InferenceResponseSender":
+        """Sends responses to this request: any number from a decoupled model, else exactly one."""
         if self._sender is None:
-            raise TritonModelException(
-                "get_response_sender() needs a decoupled model: set "
-                "model_transaction_policy { decoupled: true }"
-            )
+            self._sender = _worker().sender(self)
         return self._sender
 
-    def exec(self, decoupled: bool = False) -> InferenceResponse:
-        """Runs the request on the model that it names and waits for the response."""
-        return _worker().call(self, decoupled)
+    def exec(self, decoupled: bool = False) -> Union[InferenceResponse, "ResponseIterator"]:
+        """Runs the request on the model that it names and waits for the response.
 
-    async def async_exec(self, decoupled: bool = False) -> InferenceResponse:
+        With `decoupled=True` it returns at once an iterator over any number of responses.
+        """
+        return _worker().calls.exec(self, decoupled)
+
+    async def async_exec(
+        self, decoupled: bool = False
+    ) -> Union[InferenceResponse, "ResponseIterator"]:
         """Like `exec`, for `async def execute`: other work goes on meanwhile."""
-        return await _worker().call_async(self, decoupled)
+        return await _worker().calls.exec_async(self, decoupled)
 
 
 def _worker():
@@ -194,4 +218,5 @@ def received(inputs, extras, frame_id, index, state):
     request._model_name = state.model_name
     request._model_version = -1
     request._state = state
+    request._trace = None
     return request

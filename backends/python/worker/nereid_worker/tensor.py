@@ -1,6 +1,6 @@
 """`pb_utils.Tensor`."""
 
-from typing import Any, Tuple
+from typing import Any, List, Tuple
 
 import numpy as np
 
@@ -61,9 +61,9 @@ class Tensor:
             self._array = array
         return array
 
-    def shape(self) -> Tuple[int, ...]:
+    def shape(self) -> List[int]:
         """The tensor's shape."""
-        return tuple(self._shape)
+        return list(self._shape)
 
     def triton_dtype(self) -> str:
         """The datatype as a configuration spells it, e.g. `TYPE_FP32`."""

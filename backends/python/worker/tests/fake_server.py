@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-INIT, EXECUTE, CALL_ANSWER, FINALIZE, RELEASE, CANCEL = 1, 2, 3, 4, 5, 6
+INIT, EXECUTE, CALL_ANSWER, FINALIZE, RELEASE, CANCEL, WATCHED, NESTED, ASK_READY = range(1, 10)
 READY, FAILED, EXECUTED, CALL, RELEASE_ANSWERS, LOG, FINALIZED, RESPONSE = range(101, 109)
+WATCH, CANCEL_CALL, CONTROL, METRIC, READY_STATE = range(109, 114)
 INLINE = (1 << 64) - 1
 ARENA_LEN = 64 << 20
 SPAN = (32 << 20, 16 << 20)
@@ -58,6 +59,11 @@ def frame(kind, frame_id=0, *blocks, body=None):
     return struct.pack("<IHHQ", 16 + len(body), kind, len(blocks), frame_id) + body
 
 
+def note(kind, frame_id, count):
+    """A frame that is only a head."""
+    return struct.pack("<IHHQ", 16, kind, count, frame_id)
+
+
 class Tensor:
     """A tensor that the worker sent."""
 
@@ -71,7 +77,7 @@ class Tensor:
 class Server:
     """Starts a worker for the text of a `model.py` and talks to it."""
 
-    def __init__(self, folder, source, config=None, extra_files=None, init=True):
+    def __init__(self, folder, source, config=None, extra_files=None, init=True, init_extras=None):
         version = folder / "1"
         version.mkdir(parents=True)
         (version / "model.py").write_text(source)
@@ -113,6 +119,7 @@ class Server:
                         "model_file": str(version / "model.py"),
                         "args": args,
                         "span": SPAN,
+                        **(init_extras or {}),
                     }
                 ),
             )
@@ -143,6 +150,8 @@ class Server:
             self.input += more
 
     def _content(self, kind, count, body):
+        if kind in (WATCH, CANCEL_CALL):
+            return count
         if kind == RELEASE_ANSWERS:
             return list(struct.unpack("<%dQ" % (len(body) // 8), body))
         blocks, at = [], 0

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from fake_server import (
     BF16, CALL, CALL_ANSWER, CANCEL, EXECUTE, EXECUTED, FAILED, LOG, RELEASE, RELEASE_ANSWERS,
-    SPAN, block, frame,
+    SPAN, WATCH, WATCHED, CANCEL_CALL, block, frame, note,
 )
 from test_worker import BIG, BLS, HEAD, IDENTITY, MODEL
 
@@ -54,6 +54,7 @@ class TritonPythonModel:
     server = serve(source)
     server.send(frame(EXECUTE, 1, block()))
     _, call, _ = server.next()
+    assert server.next()[:2] == (CANCEL_CALL, call)
     assert server.next()[0] == EXECUTED
     server.send(frame(CALL_ANSWER, call, block([("OUT", *server.place(4096, BIG))])))
     server.execute(2, extras={"id": "x"})
@@ -117,11 +118,31 @@ def test_log_lines_leave_at_once(serve):
     assert server.next(0.3)[0] == LOG
 
 
-def test_cancelled_before_it_ran(serve):
+def test_a_cancelled_request_is_known_at_the_first_question(serve):
     source = MODEL + "        return pb_utils.InferenceResponse([pb_utils.Tensor('OUT', np.array([r.is_cancelled()]))])\n"
     server = serve(source)
-    server.send(*(frame(EXECUTE, i, block([("IN", np.zeros(1))])) for i in (1, 2)), frame(CANCEL, 2))
-    assert [server.next()[2][0][0]["OUT"].array()[0] for _ in (1, 2)] == [False, True]
+    for number, cancelled in ((1, False), (2, True)):
+        server.send(frame(EXECUTE, number, block([("IN", np.zeros(1))]), block([("IN", np.zeros(1))])))
+        for index in (0, 1):
+            assert server.next()[:2] == (WATCH, number)
+            if cancelled and index == 1:
+                server.send(note(CANCEL, number, index))
+            server.send(note(WATCHED, number, index))
+        answers = [tensors["OUT"].array()[0] for tensors, _ in server.next()[2]]
+        assert answers == [False, cancelled]
+
+
+def test_a_request_that_is_cancelled_while_it_runs(serve):
+    source = MODEL + """
+        while not r.is_cancelled():
+            pass
+        return pb_utils.InferenceResponse(error=pb_utils.TritonError("as you like", pb_utils.TritonError.CANCELLED))
+"""
+    server = serve(source)
+    server.send(frame(EXECUTE, 1, block([("IN", np.zeros(1))])))
+    assert server.next()[:2] == (WATCH, 1)
+    server.send(note(WATCHED, 1, 0), note(CANCEL, 1, 0))
+    assert server.next()[2][0][1]["error"]["code"] == "CANCELLED"
 
 
 def test_metrics_need_no_server_of_their_own(serve):

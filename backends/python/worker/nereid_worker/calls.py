@@ -1,0 +1,268 @@
+"""Requests that this model makes of other models (business logic scripting)."""
+
+import asyncio
+import contextvars
+import json
+import threading
+import weakref
+from collections import deque
+
+from nereid_worker import errors, frames
+from nereid_worker.messages import InferenceResponse
+from nereid_worker.tensor import TritonModelException
+
+# The batch on whose behalf a thread or an asyncio task works; 0 if nobody knows.
+batch = contextvars.ContextVar("batch", default=0)
+
+
+class Calls:
+    """Sends requests of this model's and brings the answers to whoever waits for them."""
+
+    def __init__(self, channel, codec):
+        self.allowed = False
+        # Batches that calls of this instance have led back to it: run by whoever waits here, since
+        # the thread that should run them may be the one that waits.
+        self.nested = deque()
+        self.run_nested = None
+        self._channel = channel
+        self._codec = codec
+        self._count = 0
+        self._answers = {}
+        self._waiting = {}
+        self._streams = weakref.WeakValueDictionary()
+        channel.handlers[frames.CALL_ANSWER] = self._answered
+        channel.handlers[frames.EXECUTE_NESTED] = self._nested_came
+
+    def exec(self, request, decoupled):
+        """Runs a request on another model and waits; answers to others are kept meanwhile."""
+        if decoupled:
+            return self._stream(request)
+        call = self._send(request, {})
+        answers = self._answers
+        self.wait(lambda: call in answers)
+        return self._response(call, answers.pop(call))
+
+    async def exec_async(self, request, decoupled):
+        """As `exec`, but the event loop waits."""
+        if decoupled:
+            return self._stream(request)
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+
+        # Registered under the number before another thread can read the answer.
+        def expect(call):
+            self._waiting[call] = (loop, future)
+
+        call = self._send(request, {"may_cancel": True}, expect)
+        try:
+            body = await future
+        except asyncio.CancelledError:
+            self.cancel(call)
+            raise
+        return self._response(call, body)
+
+    def _stream(self, request):
+        responses = ResponseIterator(self)
+
+        def expect(call):
+            responses._call = call
+            self._streams[call] = responses
+
+        self._send(request, {"decoupled": True}, expect)
+        return responses
+
+    def _send(self, request, extras, expect=None):
+        """Sends a request of this model's; returns the number of the call."""
+        if not self.allowed:
+            raise TritonModelException(
+                "requests to other models can only be made while 'execute' runs"
+            )
+        request.request_id()  # A received request may not have been parsed yet.
+        for key, value in request._parsed.items():
+            if value:
+                extras[key] = value
+        extras["model_name"] = request._model_name
+        extras["model_version"] = request._model_version
+        trace = request._trace
+        extras["request"] = batch.get() if trace is None else trace._frame
+        block = self._codec.encode(request._inputs, json.dumps(extras).encode())
+        with self._channel.lock:
+            self._count += 1
+            call = self._count
+            if expect is not None:
+                expect(call)
+            self._channel.out.append(frames.frame(frames.CALL, call, 1, block))
+        self._channel.flush()
+        return call
+
+    def cancel(self, call):
+        """The answer to a call is not wanted any more."""
+        self._channel.send(frames.frame(frames.CANCEL_CALL, call))
+
+    def forget(self, call):
+        """As `cancel`, from a finalizer."""
+        self._channel.later(frames.frame(frames.CANCEL_CALL, call))
+
+    def ask(self, kind, extras):
+        """Asks something of the server itself and returns the extras of its answer."""
+        with self._channel.lock:
+            self._count += 1
+            call = self._count
+            self._channel.out.append(frames.frame(kind, call, 1, self._codec.note(extras)))
+        self._channel.flush()
+        answers = self._answers
+        self.wait(lambda: call in answers)
+        _, extras, _ = self._codec.decode(answers.pop(call), 0)
+        extras = json.loads(extras)
+        error = errors.from_extras(extras)
+        if error is not None:
+            raise TritonModelException(error.message())
+        return extras
+
+    def wait(self, ready):
+        """Reads until `ready()`, and meanwhile runs what this instance's own calls came back as."""
+        nested = self.nested
+        while True:
+            self._channel.read_until(lambda: ready() or nested)
+            if ready():
+                return
+            try:
+                frame = nested.popleft()
+            except IndexError:
+                continue
+            self.run_nested(*frame)
+            self._channel.flush()
+
+    def _nested_came(self, count, frame_id, body):
+        self.nested.append((count, frame_id, body))
+
+    def _answered(self, _, call, body):
+        loop, future = self._waiting.pop(call, (None, None))
+        if future is not None:
+            _call_in(loop, self._resolve, call, future, body)
+            return
+        stream = self._streams.get(call)
+        if stream is not None:
+            stream._feed(*self._part(body))
+        elif _is_part(body):
+            self._part(body)  # Nobody listens any more: dropping it releases its memory.
+        else:
+            self._answers[call] = body
+
+    def _resolve(self, call, future, body):
+        if future.done():
+            # Nobody waits any more; looking at the answer and dropping it releases its memory.
+            self._codec.decode(body, 0, call)
+        else:
+            future.set_result(body)
+
+    def _response(self, call, body):
+        tensors, extras, _ = self._codec.decode(body, 0, call)
+        if not extras:
+            return InferenceResponse(tensors)
+        extras = json.loads(extras)
+        return InferenceResponse(tensors, errors.from_extras(extras), extras.get("parameters"))
+
+    def _part(self, body):
+        """One of several responses, and whether it is the last one."""
+        extras = json.loads(_extras(body))
+        tensors, _, _ = self._codec.decode(body, 0, extras["lease"])
+        error = errors.from_extras(extras)
+        return InferenceResponse(tensors, error, extras.get("parameters")), extras["last"]
+
+
+def _extras(body):
+    _, extras_len, _, _ = frames.BLOCK.unpack_from(body, 0)
+    return body[16 : 16 + extras_len]
+
+
+def _is_part(body):
+    extras = _extras(body)
+    return bool(extras) and "lease" in json.loads(extras)
+
+
+def _call_in(loop, function, *arguments):
+    """Calls a function in the thread of an event loop, which may be this one."""
+    try:
+        running = asyncio.get_running_loop()
+    except RuntimeError:
+        running = None
+    if loop is running:
+        function(*arguments)
+    elif not loop.is_closed():
+        loop.call_soon_threadsafe(function, *arguments)
+
+
+class ResponseIterator:
+    """The responses to a request made with `decoupled=True`, one by one as they come.
+
+    Works in `for` and, within `async def execute`, in `async for`. The last response may have
+    neither outputs nor an error: many models end their responses so. Once it has come, the
+    iterator may be gone through again.
+    """
+
+    def __init__(self, calls):
+        self._calls = calls
+        self._call = 0
+        self._responses = []
+        self._next = 0
+        self._over = False
+        self._arrival = None
+        self._lock = threading.Lock()
+
+    def __iter__(self) -> "ResponseIterator":
+        if self._over:
+            self._next = 0
+        return self
+
+    def __next__(self) -> InferenceResponse:
+        if self._is_behind() or self._over:
+            return self._take(StopIteration)
+        self._calls.wait(self._is_behind)
+        return self._take(StopIteration)
+
+    def __aiter__(self) -> "ResponseIterator":
+        return self.__iter__()
+
+    async def __anext__(self) -> InferenceResponse:
+        while not self._is_behind() and not self._over:
+            loop = asyncio.get_running_loop()
+            with self._lock:
+                if self._is_behind():
+                    break
+                arrival = loop.create_future()
+                self._arrival = (loop, arrival)
+            await arrival
+        return self._take(StopAsyncIteration)
+
+    def _is_behind(self):
+        return self._next < len(self._responses)
+
+    def _take(self, end):
+        if not self._is_behind():
+            raise end
+        self._next += 1
+        return self._responses[self._next - 1]
+
+    def cancel(self) -> None:
+        """Tells the model that no more responses are wanted. One that it has sent already may
+        still come, and then the error that says that the request was cancelled."""
+        if not self._over:
+            self._calls.cancel(self._call)
+
+    def _feed(self, response, last):
+        with self._lock:
+            self._responses.append(response)
+            self._over = last
+            (loop, arrival), self._arrival = self._arrival or (None, None), None
+        if arrival is not None:
+            _call_in(loop, _set, arrival)
+
+    def __del__(self):
+        if self._call and not self._over:
+            self._calls.forget(self._call)
+
+
+def _set(arrival):
+    if not arrival.done():
+        arrival.set_result(None)

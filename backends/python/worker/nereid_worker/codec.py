@@ -1,0 +1,143 @@
+"""Tensors into frames and out of them; large ones by their place in the arena."""
+
+import json
+import weakref
+
+import numpy as np
+
+from nereid_worker import errors, frames, tensor
+from nereid_worker.datatypes import STRING, pack_strings
+
+_INLINE_BELOW = 1 << 16
+_DESCRIPTIONS_KEPT = 1024
+
+
+class Codec:
+    """Reads and writes blocks. `release` is called with the number of an answer to a call of this
+    model's when the last view of its memory has gone."""
+
+    def __init__(self, arena, release):
+        self.arena = arena
+        self._release = release
+        self._lent = {}
+        self._descriptions = {}
+
+    def encode(self, tensors, extras=b"", taken=None):
+        """A block with these tensors; large ones are put into the arena.
+
+        The chunks for them are noted in `taken`; without it, an error frees them.
+        """
+        if taken is None:
+            taken = []
+            try:
+                return self.encode(tensors, extras, taken)
+            except BaseException:
+                self.free(taken)
+                raise
+        key, places, data = [], [], []
+        for one in tensors:
+            array = one._array
+            number = one._number
+            if array is None:
+                self._place_bytes(one._data, places, data, taken)
+            elif number == STRING:
+                self._place_bytes(pack_strings(array), places, data, taken)
+            elif array.nbytes < _INLINE_BELOW:
+                packed = array.tobytes()
+                places.append((frames.INLINE, len(packed)))
+                data.append(packed)
+                data.append(frames.padding(len(packed)))
+            else:
+                places.append((self._place_array(array, taken), array.nbytes))
+            key.append((one._name, number, tuple(one._shape)))
+        key = tuple(key)
+        meta = self._descriptions.get(key)
+        if meta is None:
+            if len(self._descriptions) >= _DESCRIPTIONS_KEPT:
+                self._descriptions.clear()
+            meta = self._descriptions[key] = frames.describe(key)
+        return frames.block(extras, meta, places, b"".join(data))
+
+    def free(self, taken):
+        """Gives chunks back that no frame has named."""
+        for offset in taken:
+            self.arena.release(offset)
+
+    def _place_array(self, array, taken):
+        if not array.flags.c_contiguous:
+            array = np.ascontiguousarray(array)
+        address = array.__array_interface__["data"][0]
+        offset = self.arena.offset_of(address, array.nbytes)
+        if offset is None:
+            offset = self.arena.allocate(array.nbytes)
+            taken.append(offset)
+            np.copyto(np.ndarray(array.shape, array.dtype, self.arena.map, offset), array)
+        return offset
+
+    def _place_bytes(self, packed, places, data, taken):
+        length = len(packed)
+        if length < _INLINE_BELOW:
+            places.append((frames.INLINE, length))
+            data.append(bytes(packed))
+            data.append(frames.padding(length))
+            return
+        places.append((self._place_array(np.frombuffer(packed, np.uint8), taken), length))
+
+    def encode_response(self, response, extras=None, taken=None):
+        """A block for one response, or for the error that it turned out to be."""
+        taken = [] if taken is None else taken
+        before = len(taken)
+        try:
+            if extras is None and response._error is None and not response._parameters:
+                return self.encode(response._outputs, b"", taken)
+            extras = extras or {}
+            if response._error is not None:
+                extras.update(errors.to_extras(response._error))
+                return self.note(extras)
+            if response._parameters:
+                extras["parameters"] = response._parameters
+            return self.encode(response._outputs, json.dumps(extras).encode(), taken)
+        except BaseException as error:
+            self.free(taken[before:])
+            del taken[before:]
+            if not isinstance(error, MemoryError):
+                raise
+            extras = {**(extras or {}), **errors.to_extras(errors.TritonError(str(error)))}
+            return self.note(extras)
+
+    def note(self, extras):
+        """A block without tensors."""
+        return frames.block(json.dumps(extras).encode(), b"", (), b"")
+
+    def decode(self, body, at, lender=None):
+        """The block at `at`: its tensors, its extras, and where the next one starts."""
+        block_len, extras_len, meta_len, count = frames.BLOCK.unpack_from(body, at)
+        start = at + 16
+        extras = body[start : start + extras_len]
+        start += (extras_len + 7) & ~7
+        meta = body[start : start + meta_len]
+        table = start + meta_len
+        data = table + 16 * count
+        tensors = []
+        for index, (name, number, shape) in enumerate(frames.read_meta(meta)):
+            location, length = frames.PLACE.unpack_from(body, table + 16 * index)
+            if location == frames.INLINE:
+                # A copy of its own: the model may write to it and may keep it.
+                memory = bytearray(body[data : data + length])
+                data += (length + 7) & ~7
+            elif lender is None:
+                # Stays the server's until the batch is answered.
+                memory = self.arena.view[location : location + length]
+            else:
+                memory = self.arena.lend(location, length)
+                self._lent.setdefault(lender, []).append(None)
+                weakref.finalize(memory, self._dropped, lender).atexit = False
+            tensors.append(tensor.received(name, number, shape, memory))
+        return tensors, extras, at + block_len
+
+    def _dropped(self, lender):
+        """The last view of one tensor of an answer is gone. Runs in whatever thread dropped it."""
+        left = self._lent[lender]
+        left.pop()
+        if not left and self._lent.pop(lender, None) is not None:
+            self._release(lender)

@@ -1,0 +1,66 @@
+"""`pb_utils.InferenceResponseSender`."""
+
+from typing import Optional
+
+from nereid_worker import errors, frames
+from nereid_worker.messages import InferenceResponse
+from nereid_worker.tensor import TritonModelException
+
+_FINAL = 1
+
+
+class InferenceResponseSender:
+    """Sends the responses of one request, one by one, from any thread, even after `execute` has
+    returned. The last one carries the flag TRITONSERVER_RESPONSE_COMPLETE_FINAL."""
+
+    def __init__(self, worker, frame, index, decoupled):
+        self._worker = worker
+        self._frame = frame
+        self._index = index
+        self._decoupled = decoupled
+        self._sent = 0
+        self._closed = False
+
+    def send(self, response: Optional[InferenceResponse] = None, flags: int = 0) -> None:
+        """Sends a response; flag TRITONSERVER_RESPONSE_COMPLETE_FINAL (1) ends the request."""
+        if self._closed:
+            raise TritonModelException(
+                "Unable to send response. Response sender has been closed."
+            )
+        if flags not in (0, _FINAL):
+            raise TritonModelException(
+                "Unable to send response. Unsupported flag %d was provided." % flags
+            )
+        if response is None and flags == 0:
+            raise TritonModelException(
+                "Inference Response object must be provided when the response flags is set to zero."
+            )
+        if not self._decoupled:
+            self._check_single(response, flags)
+        self._sent += response is not None
+        self._closed = flags == _FINAL or not self._decoupled and self._sent > 0
+        extras = {"request": self._index, "last": self._closed}
+        codec = self._worker.codec
+        block = codec.encode_response(InferenceResponse() if response is None else response, extras)
+        self._worker.channel.send(frames.frame(frames.RESPONSE, self._frame, 1, block))
+
+    def _check_single(self, response, flags):
+        if response is None:
+            raise TritonModelException(
+                "Unable to send response. Non-decoupled model cannot send complete final before "
+                "sending a response."
+            )
+
+    def is_cancelled(self) -> bool:
+        """Whether the client does not want the answer any more."""
+        return self._worker.is_cancelled(self._frame, self._index)
+
+    def __del__(self):
+        if self._closed:
+            return
+        # Nobody can end this request any more; its client would wait for ever.
+        message = "the model has dropped its response sender without a final response"
+        extras = {"request": self._index, "last": True}
+        extras.update(errors.to_extras(errors.TritonError(message)))
+        block = self._worker.codec.note(extras)
+        self._worker.channel.later(frames.frame(frames.RESPONSE, self._frame, 1, block))
