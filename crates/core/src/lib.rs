@@ -40,4 +40,6 @@ pub use model::ModelVersion;
 pub use overrides::Override;
 pub use regions::{OutputPlace, RegionStatus, Regions};
 pub use server::{Server, ServerMetadata};
-pub use statistics::{BatchStatistics, Duration, FailureReason, InferStatistics, ModelStatistics};
+pub use statistics::{
+    BatchStatistics, Duration, FailureReason, InferStatistics, ModelStatistics, ResponseStatistics,
+};

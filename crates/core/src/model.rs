@@ -45,6 +45,11 @@ impl ModelVersion {
         self.labels.get(output, class)
     }
 
+    /// Whether it has instances of its own, unlike an ensemble.
+    pub(crate) fn runs_itself(&self) -> bool {
+        matches!(self.scheduler, Scheduler::Pool(_))
+    }
+
     /// How many requests wait to be run.
     pub(crate) fn pending(&self) -> usize {
         match &self.scheduler {

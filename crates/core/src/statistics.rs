@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use nereid_backend::BatchReport;
-use nereid_inference::{Answer, Code, Error, ResponseSink, Times};
+use nereid_inference::{Answer, Code, Error, Response, ResponseSink, Result, Times};
 
 use crate::latencies::Latencies;
 use crate::model::{ModelVersion, Scheduler};
@@ -33,6 +33,20 @@ pub struct ModelStatistics {
     pub failures: [u64; 4],
     /// By batch size, ascending.
     pub batches: Vec<BatchStatistics>,
+    /// Of decoupled models, by the position of a response among those to its request.
+    pub responses: Vec<ResponseStatistics>,
+}
+
+/// Where the time of the first, second, … responses of a decoupled model went.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ResponseStatistics {
+    pub compute_infer: Duration,
+    pub compute_output: Duration,
+    pub success: Duration,
+    pub fail: Duration,
+    /// The model ended its responses without another one.
+    pub empty_response: Duration,
+    pub cancel: Duration,
 }
 
 /// Why a request failed, in the terms of Triton's metrics.
@@ -136,6 +150,7 @@ struct Counters {
     inference: InferStatistics,
     failures: [u64; 4],
     batches: BTreeMap<u64, BatchStatistics>,
+    responses: Vec<ResponseStatistics>,
     latencies: Latencies,
 }
 
@@ -148,6 +163,7 @@ impl Recorder {
             inference: InferStatistics::default(),
             failures: [0; 4],
             batches: BTreeMap::new(),
+            responses: Vec::new(),
             latencies,
         }))
     }
@@ -167,6 +183,7 @@ impl Recorder {
             inference: counters.inference,
             failures: counters.failures,
             batches: counters.batches.values().copied().collect(),
+            responses: counters.responses.clone(),
         }
     }
 
@@ -218,6 +235,27 @@ impl Recorder {
         counters.failures[reason as usize] += 1;
     }
 
+    fn record_response(&self, index: usize, since: Instant, response: Option<&Result<Response>>) {
+        let now = Instant::now();
+        let mut counters = self.lock();
+        if counters.responses.len() <= index {
+            counters.responses.resize_with(index + 1, ResponseStatistics::default);
+        }
+        let row = &mut counters.responses[index];
+        let outcome = match response {
+            Some(Ok(_)) => &mut row.success,
+            Some(Err(error)) if error.code() == Code::Cancelled => &mut row.cancel,
+            Some(Err(_)) => &mut row.fail,
+            None => &mut row.empty_response,
+        };
+        outcome.add(since, now);
+        if let Some(Ok(_)) = response {
+            // Models do not say when they began with the outputs.
+            row.compute_infer.add(since, now);
+            row.compute_output.add(now, now);
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Counters> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -229,8 +267,10 @@ pub(crate) struct Observer {
     inner: Box<dyn ResponseSink>,
     model: Arc<ModelVersion>,
     batch_size: usize,
-    /// There was an answer already.
-    answered: bool,
+    /// How many answers there were already.
+    answers: usize,
+    /// When the last of them came, if the model is decoupled.
+    last_response: Option<Instant>,
     failed: Option<FailureReason>,
 }
 
@@ -240,7 +280,20 @@ impl Observer {
         model: &Arc<ModelVersion>,
         batch_size: usize,
     ) -> Self {
-        Self { inner, model: model.clone(), batch_size, answered: false, failed: None }
+        Self {
+            inner,
+            model: model.clone(),
+            batch_size,
+            answers: 0,
+            last_response: None,
+            failed: None,
+        }
+    }
+
+    fn record_response(&mut self, answer: &Answer, times: &Times) {
+        let began = times.input_ready.or(times.started).unwrap_or(times.arrived);
+        let since = self.last_response.replace(Instant::now()).unwrap_or(began);
+        self.model.recorder.record_response(self.answers, since, answer.response.as_ref());
     }
 }
 
@@ -252,12 +305,19 @@ impl ResponseSink for Observer {
                 response.version = self.model.version;
                 self.model.reshapes.apply_to_outputs(&mut response.outputs);
             }
+            // What a model says after it has computed is its answer, as Triton counts it, even if
+            // it is an error.
+            Some(Err(_)) if self.model.runs_itself() && times.computed.is_some() => {}
             Some(Err(error)) => {
                 self.failed = Some(FailureReason::of(error, times, &self.model.scheduler));
             }
             None => {}
         }
-        let first = !std::mem::replace(&mut self.answered, true);
+        if self.model.config.decoupled() {
+            self.record_response(&answer, times);
+        }
+        let first = self.answers == 0;
+        self.answers += 1;
         let recorder = &self.model.recorder;
         match self.failed {
             Some(reason) if answer.last => recorder.record_failure(times, reason),

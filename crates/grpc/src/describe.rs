@@ -1,6 +1,8 @@
 //! What the server tells about itself and its models, as messages.
 
-use nereid_core::{BatchStatistics, Duration, IndexEntry, InferStatistics, ModelStatistics};
+use nereid_core::{
+    BatchStatistics, Duration, IndexEntry, InferStatistics, ModelStatistics, ResponseStatistics,
+};
 use nereid_model_config::ModelConfig;
 use nereid_protocol::{TensorDescription, describe_model};
 
@@ -45,6 +47,12 @@ pub(crate) fn statistics(model: ModelStatistics) -> proto::ModelStatistics {
         execution_count: model.execution_count,
         inference_stats: Some(inference(&model.inference)),
         batch_stats: model.batches.iter().map(batch).collect(),
+        response_stats: model
+            .responses
+            .iter()
+            .enumerate()
+            .map(|(index, times)| (index.to_string(), response(times)))
+            .collect(),
         ..proto::ModelStatistics::default()
     }
 }
@@ -68,6 +76,17 @@ fn batch(batch: &BatchStatistics) -> proto::InferBatchStatistics {
         compute_input: duration(batch.compute_input),
         compute_infer: duration(batch.compute_infer),
         compute_output: duration(batch.compute_output),
+    }
+}
+
+fn response(times: &ResponseStatistics) -> proto::InferResponseStatistics {
+    proto::InferResponseStatistics {
+        compute_infer: duration(times.compute_infer),
+        compute_output: duration(times.compute_output),
+        success: duration(times.success),
+        fail: duration(times.fail),
+        empty_response: duration(times.empty_response),
+        cancel: duration(times.cancel),
     }
 }
 

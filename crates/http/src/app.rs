@@ -8,7 +8,7 @@ use hyper::http::request::Parts;
 use hyper::{Request, StatusCode};
 use nereid_arena::Arena;
 use nereid_backend::Pulse;
-use nereid_core::{Duration, Lifecycle, ModelStatistics, Regions, Server};
+use nereid_core::{Duration, Lifecycle, ModelStatistics, Regions, ResponseStatistics, Server};
 use nereid_inference::Error;
 use nereid_protocol::{StatisticsRow, model_metadata, parse_version, server_metadata, statistics};
 
@@ -145,6 +145,13 @@ fn health(good: bool) -> Reply {
     reply(status, TEXT, Bytes::new())
 }
 
+/// In the order of the wire.
+fn response_row(response: &ResponseStatistics) -> [Duration; 6] {
+    let ResponseStatistics { compute_infer, compute_output, .. } = *response;
+    let ResponseStatistics { success, fail, empty_response, cancel, .. } = *response;
+    [compute_infer, compute_output, success, fail, empty_response, cancel]
+}
+
 fn statistics_row(model: ModelStatistics) -> StatisticsRow {
     let row = |duration: Duration| (duration.count, duration.ns);
     let times = &model.inference;
@@ -172,6 +179,11 @@ fn statistics_row(model: ModelStatistics) -> StatisticsRow {
                 let times = [batch.compute_input, batch.compute_infer, batch.compute_output];
                 (batch.batch_size, times.map(row))
             })
+            .collect(),
+        response_stats: model
+            .responses
+            .iter()
+            .map(|response| response_row(response).map(row))
             .collect(),
     }
 }

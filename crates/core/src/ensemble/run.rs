@@ -189,13 +189,15 @@ impl Run {
         let now = Instant::now();
         responder.times.computed = Some(now);
         let started = responder.times.started.unwrap_or(now);
-        self.ensemble.recorder.record_batch(&BatchReport {
-            size: self.template.batch_size,
-            started,
-            input_ready: started,
-            computed: now,
-            ended: now,
-        });
+        if outcome.is_ok() {
+            self.ensemble.recorder.record_batch(&BatchReport {
+                size: self.template.batch_size,
+                started,
+                input_ready: started,
+                computed: now,
+                ended: now,
+            });
+        }
         responder.answer(outcome);
     }
 
