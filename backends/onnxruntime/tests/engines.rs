@@ -8,7 +8,9 @@ use std::sync::{Arc, OnceLock, mpsc};
 
 use nereid_arena::Arena;
 use nereid_backend::conformance::{Subject, check};
-use nereid_backend::{Backend, Batch, Host, ModelSource, Placement, Pulse, Seat, Service};
+use nereid_backend::{
+    Backend, Batch, Host, InstanceKind, ModelSource, Placement, Pulse, Seat, Service,
+};
 use nereid_backend_onnxruntime::OnnxRuntimeBackend;
 use nereid_inference::{Answer, Buffer, DataType, Request, Responder, ResponseSink, Tensor, Times};
 use nereid_model_config::{ModelConfig, fill_defaults};
@@ -116,7 +118,8 @@ fn a_large_output_of_known_shape_is_written_to_the_arena() {
         alive: Arc::new(()),
     };
     let model = backend().load(&source, &host).unwrap();
-    let placement = Placement { name: "m_0_0".to_owned(), index: 0, device_id: 0 };
+    let placement =
+        Placement { name: "m_0_0".to_owned(), index: 0, kind: InstanceKind::Cpu, device_id: 0 };
     let Seat::Thread(mut instance) = model.instantiate(&placement).unwrap() else {
         panic!("ONNX Runtime blocks");
     };

@@ -49,7 +49,7 @@ impl Launch {
     ) -> Self {
         let args = json!({
             "model_config": model_config::to_json(&source.config),
-            "model_instance_kind": "CPU",
+            "model_instance_kind": placement.kind.as_str(),
             "model_instance_name": placement.name,
             "model_instance_device_id": placement.device_id.to_string(),
             "model_repository": source.model_dir,

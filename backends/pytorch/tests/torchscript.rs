@@ -10,7 +10,8 @@ use bytes::Bytes;
 use nereid_arena::Arena;
 use nereid_backend::conformance::{Subject, check};
 use nereid_backend::{
-    Backend, Batch, Host, Instance, Model, ModelSource, Placement, Pulse, Seat, Service,
+    Backend, Batch, Host, Instance, InstanceKind, Model, ModelSource, Placement, Pulse, Seat,
+    Service,
 };
 use nereid_backend_pytorch::PytorchBackend;
 use nereid_inference::{
@@ -111,7 +112,8 @@ fn load(name: &str, config: ModelConfig) -> Option<Box<dyn Model>> {
 }
 
 fn instance(model: &dyn Model) -> Box<dyn Instance> {
-    let placement = Placement { name: "m_0_0".to_owned(), index: 0, device_id: 0 };
+    let placement =
+        Placement { name: "m_0_0".to_owned(), index: 0, kind: InstanceKind::Cpu, device_id: 0 };
     match model.instantiate(&placement).unwrap() {
         Seat::Thread(instance) => instance,
         Seat::Handoff { .. } => panic!("libtorch blocks"),

@@ -16,8 +16,8 @@ use nereid_inference::{
 };
 
 use crate::{
-    Backend, Batch, BatchOwner, BatchReport, Host, Instance, Model, ModelSource, Placement, Pulse,
-    Seat, Service,
+    Backend, Batch, BatchOwner, BatchReport, Host, Instance, InstanceKind, Model, ModelSource,
+    Placement, Pulse, Seat, Service,
 };
 
 /// Longer than anything here takes; reached only where something is lost.
@@ -139,7 +139,8 @@ struct Bench {
 
 impl Bench {
     fn new(model: &dyn Model, index: usize) -> Self {
-        let placement = Placement { name: format!("m_0_{index}"), index, device_id: 0 };
+        let kind = InstanceKind::Cpu;
+        let placement = Placement { name: format!("m_0_{index}"), index, kind, device_id: 0 };
         match model.instantiate(&placement).expect("an instance is made") {
             Seat::Thread(instance) => Self { instance, depth: 1 },
             Seat::Handoff { instance, depth } => Self { instance, depth },

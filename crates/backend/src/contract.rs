@@ -89,7 +89,27 @@ pub struct Placement {
     pub name: String,
     /// Counts through all instances of the model, from 0.
     pub index: usize,
+    pub kind: InstanceKind,
     pub device_id: i32,
+}
+
+/// Where an instance is to run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum InstanceKind {
+    #[default]
+    Cpu,
+    /// Wherever the model itself says.
+    Model,
+}
+
+impl InstanceKind {
+    /// As a Python model is told it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cpu => "CPU",
+            Self::Model => "MODEL",
+        }
+    }
 }
 
 /// An instance and how it wants to be driven.

@@ -18,7 +18,7 @@ mod scatter;
 
 pub use batch::{Batch, BatchOwner, BatchReport};
 pub use cache::cache_folder;
-pub use contract::{Backend, Instance, Model, ModelSource, Placement, Seat};
+pub use contract::{Backend, Instance, InstanceKind, Model, ModelSource, Placement, Seat};
 pub use gather::{GatheredInput, gather};
 pub use host::{Host, Pulse, Service};
 pub use nereid_metrics as metrics;

@@ -10,6 +10,7 @@ mod controls;
 mod ensemble;
 mod index;
 mod initial_state;
+mod instances;
 mod labels;
 mod latencies;
 mod latency;
@@ -29,6 +30,7 @@ mod sequencing;
 mod server;
 mod states;
 mod statistics;
+mod warmup;
 
 pub use call::{Call, OnlyResponse, Outcome};
 pub use catalog::{Catalog, ModelState, VersionState};

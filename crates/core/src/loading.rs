@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use nereid_backend::{Backend, Host, Model, ModelSource, Placement};
+use nereid_backend::{Backend, Host, Model, ModelSource};
 use nereid_cache::ResponseCache;
 use nereid_inference::{Error, Result};
 use nereid_model_config::{self as model_config, ModelConfig};
@@ -14,6 +14,7 @@ use crate::admit::Signature;
 use crate::caching::Caching;
 use crate::catalog::Catalog;
 use crate::ensemble::{self, Ensemble};
+use crate::instances::{self, Instances};
 use crate::labels::Labels;
 use crate::latencies::{Latencies, LatencySettings};
 use crate::metrics::metric_labels;
@@ -21,8 +22,8 @@ use crate::model::{ModelVersion, Scheduler};
 use crate::pool::Pool;
 use crate::reshape::Reshapes;
 use crate::scheduling::Scheduling;
-use crate::seat::Runner;
 use crate::statistics::Recorder;
+use crate::warmup::{Recipe, Warmup};
 
 /// Where models come from and what runs them.
 pub struct Repositories {
@@ -93,6 +94,9 @@ impl Repositories {
         model_config::fill_defaults(&mut config, &prepared.folder.name, None);
         model_config::validate(&config)?;
         refuse_unsupported(&config)?;
+        if !config.model_warmup.is_empty() {
+            tracing::warn!("ensemble '{}': model_warmup is that of its models", config.name);
+        }
         ensemble::validate(&config, catalog)?;
         let recorder = self.recorder(&config);
         let ensemble = Ensemble::new(&config, self.host.service.clone(), recorder.clone());
@@ -121,10 +125,14 @@ impl Repositories {
         refuse_unsupported(&config)?;
         source.config = Arc::new(config);
         let model: Arc<dyn Model> = Arc::from(backend.load(&source, &self.host)?);
-        let runners = start_instances(&model, &source.config)?;
+        let active = instances::active_count(&source.config);
+        let scheduling = Scheduling::new(&source.config, &source.model_dir, active)?;
+        let warmup = warmup(&source)?;
+        let instances = Instances::start(&model, &source.config, |runner, placement| {
+            warmup.run(runner, placement, scheduling.sequencing.as_ref())
+        })?;
         let recorder = self.recorder(&source.config);
-        let scheduling = Scheduling::new(&source.config, &source.model_dir, runners.len())?;
-        let pool = Pool::new(runners, scheduling, recorder.clone(), self.host.reactor.clone());
+        let pool = Pool::new(instances, scheduling, recorder.clone(), self.host.reactor.clone());
         self.finished(prepared, version, source.config, recorder, Scheduler::Pool(pool), began)
     }
 
@@ -242,7 +250,6 @@ fn version_policy(config: &ModelConfig) -> VersionPolicy {
 /// What a configuration may ask for and this version cannot do is refused, not ignored.
 fn refuse_unsupported(config: &ModelConfig) -> Result<()> {
     let refused = [
-        (!config.model_warmup.is_empty(), "model_warmup"),
         (!config.batch_input.is_empty(), "batch_input"),
         (!config.batch_output.is_empty(), "batch_output"),
     ];
@@ -254,25 +261,14 @@ fn refuse_unsupported(config: &ModelConfig) -> Result<()> {
     }
 }
 
-/// Starts every instance of every group, in parallel: a Python worker takes its time to import.
-fn start_instances(model: &Arc<dyn Model>, config: &ModelConfig) -> Result<Vec<Runner>> {
-    let mut placements = Vec::new();
-    for group in config.instance_group.iter().filter(|group| !group.passive) {
-        for number in 0..group.count.max(0) {
-            let name = format!("{}_{number}", group.name);
-            placements.push(Placement { name, index: placements.len(), device_id: 0 });
-        }
-    }
-    std::thread::scope(|scope| {
-        let starting: Vec<_> = placements
-            .iter()
-            .map(|placement| scope.spawn(|| Runner::start(model, placement)))
-            .collect();
-        starting
-            .into_iter()
-            .map(|thread| {
-                thread.join().unwrap_or_else(|_| Err(Error::internal("loading panicked")))
-            })
-            .collect()
-    })
+/// What every instance of a model runs before its version serves.
+fn warmup(source: &ModelSource) -> Result<Warmup> {
+    let config = &source.config;
+    let recipe = Recipe {
+        config,
+        signature: &Signature::new(config)?,
+        reshapes: &Reshapes::new(config),
+        model_dir: &source.model_dir,
+    };
+    Warmup::new(config, &recipe)
 }

@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use nereid_backend::{Batch, BatchOwner, BatchReport};
-use nereid_inference::Request;
+use nereid_inference::{Error, Request};
 use nereid_scheduler::{Dispatch, Rejected, Scheduler, Step};
 use tokio::runtime::Handle;
 
+use crate::instances::Instances;
 use crate::ordering::Ordering;
 use crate::scheduling::Scheduling;
 use crate::seat::Runner;
@@ -20,6 +21,8 @@ use crate::statistics::Recorder;
 
 pub(crate) struct Pool {
     runners: Vec<Runner>,
+    /// Instances that never get a request; they live as long as the others.
+    _passive: Vec<Runner>,
     /// How many batches an instance may be given before it is done with the first.
     ahead: usize,
     state: Mutex<State>,
@@ -44,7 +47,7 @@ struct State {
 
 impl Pool {
     pub(crate) fn new(
-        runners: Vec<Runner>,
+        Instances { active: runners, passive }: Instances,
         scheduling: Scheduling,
         recorder: Arc<Recorder>,
         reactor: Handle,
@@ -54,6 +57,7 @@ impl Pool {
         let state = State { scheduler, places, pumping: false, noted: false, timer: None };
         Arc::new(Self {
             runners,
+            _passive: passive,
             ahead,
             state: Mutex::new(state),
             ordering,
@@ -65,6 +69,12 @@ impl Pool {
 
     /// Fifth stop of a request: into the scheduler, and on if an instance is free.
     pub(crate) fn submit(self: &Arc<Self>, request: Request) {
+        if self.runners.is_empty() {
+            return request.responder.answer(Err(Error::unavailable(format!(
+                "all instances of model '{}' are passive",
+                request.model
+            ))));
+        }
         self.lock().scheduler.push(request, Instant::now());
         self.pump();
     }

@@ -1,0 +1,69 @@
+//! From the instance groups of a configuration to instances that run.
+
+use std::sync::Arc;
+
+use nereid_backend::{InstanceKind, Model, Placement};
+use nereid_inference::{Error, Result};
+use nereid_model_config::ModelConfig;
+use nereid_model_config::model_instance_group::Kind;
+
+use crate::seat::Runner;
+
+/// The instances of a version.
+pub(crate) struct Instances {
+    /// Those that get requests.
+    pub(crate) active: Vec<Runner>,
+    /// Those that are made and kept, but never get a request.
+    pub(crate) passive: Vec<Runner>,
+}
+
+impl Instances {
+    /// Starts every instance of every group, in parallel: a Python worker takes its time to import.
+    /// An instance is there once it has been through `prepare`.
+    pub(crate) fn start(
+        model: &Arc<dyn Model>,
+        config: &ModelConfig,
+        prepare: impl Fn(&Runner, &Placement) -> Result<()> + Sync,
+    ) -> Result<Self> {
+        let planned = plan(config);
+        let start = |placement: &Placement| {
+            let runner = Runner::start(model, placement)?;
+            prepare(&runner, placement)?;
+            Ok(runner)
+        };
+        let runners: Vec<Result<Runner>> = std::thread::scope(|scope| {
+            let starting: Vec<_> =
+                planned.iter().map(|(placement, _)| scope.spawn(|| start(placement))).collect();
+            let panicked = |_| Err(Error::internal("loading panicked"));
+            starting.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect()
+        });
+        let mut instances = Self { active: Vec::new(), passive: Vec::new() };
+        for (runner, (_, passive)) in runners.into_iter().zip(planned) {
+            let place = if passive { &mut instances.passive } else { &mut instances.active };
+            place.push(runner?);
+        }
+        Ok(instances)
+    }
+}
+
+/// How many instances of a model get requests.
+pub(crate) fn active_count(config: &ModelConfig) -> usize {
+    plan(config).iter().filter(|(_, passive)| !passive).count()
+}
+
+/// The instances that the groups ask for, and whether each is passive.
+fn plan(config: &ModelConfig) -> Vec<(Placement, bool)> {
+    let mut planned = Vec::new();
+    for group in &config.instance_group {
+        let kind = match group.kind() {
+            Kind::Model => InstanceKind::Model,
+            Kind::Auto | Kind::Cpu | Kind::Gpu => InstanceKind::Cpu,
+        };
+        for number in 0..group.count.max(0) {
+            let name = format!("{}_{number}", group.name);
+            let placement = Placement { name, index: planned.len(), kind, device_id: 0 };
+            planned.push((placement, group.passive));
+        }
+    }
+    planned
+}
