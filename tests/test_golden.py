@@ -15,6 +15,8 @@ RECORDED = json.loads(Path(__file__).with_name("golden").joinpath("triton-2.51.j
 REQUESTS = {name: rest for name, *rest in requests()}
 
 JSON, TEXT = "application/json", "text/plain"
+EVENTS = "text/event-stream; charset=utf-8"
+BROKEN = "failed to decompress the request body: "
 UNKNOWN = "[request id: <id_unknown>] "
 SHAPE = "Unable to parse 'data': Shape does not match true shape of 'data' field"
 TOO_FEW = "Failed to parse 'data' field: shape does not match true shape"
@@ -72,6 +74,29 @@ DIFFERENT = {
     "strings: element cut": error(400, STRINGS + "1"),
     "strings: length too large": error(400, STRINGS + "0"),
 }
+
+
+# An error of the model has the status of its code; Triton has forgotten the code by then.
+for code, status in ((1, 500), (2, 404), (4, 503), (5, 501)):
+    DIFFERENT['generate failing: {"IN":%d}' % code] = error(status, "boom")
+    boom = 'data: {"error":"boom"}\n\n'
+    DIFFERENT['generate_stream failing: {"IN":%d}' % code] = [status, EVENTS, boom]
+
+# What cannot be decompressed is named; Triton goes on with an empty body.
+DIFFERENT["compressed: without its header"] = error(400, BROKEN + "corrupt deflate stream", TEXT)
+DIFFERENT["compressed: broken"] = error(400, BROKEN + "corrupt deflate stream", TEXT)
+DIFFERENT["compressed: cut"] = error(400, BROKEN + "incomplete deflate stream", TEXT)
+# Names of encodings have no case, and spaces do not matter (RFC 9110).
+DIFFERENT["compressed: capital letters"] = RECORDED["compressed: gzip"]
+for wish in ("GZIP", "gzip ; q=1"):
+    DIFFERENT["accepting: " + wish] = RECORDED["accepting: gzip"]
+
+# No rows are no bytes, again.
+NOTHING = {"OUT": [], "model_name": "m", "model_version": "1"}
+DIFFERENT['generate m: {"IN":[]}'] = [200, JSON, NOTHING]
+DIFFERENT['generate_stream m: {"IN":[]}'] = [
+    200, EVENTS, "data: %s\n\n" % json.dumps(NOTHING, separators=(",", ":"))
+]
 
 
 @pytest.fixture(scope="module")

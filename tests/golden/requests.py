@@ -1,6 +1,8 @@
 """The requests of the recording, and the repository that they are sent to."""
 
+import gzip
 import json
+import zlib
 
 from harness import write_model
 from models import IDENTITY_MODEL, config
@@ -14,6 +16,38 @@ PAIR = """
     output [ { name: "OUT" data_type: TYPE_FP32 dims: [ -1 ] } ]
 """
 
+# Fails with the code that its input says.
+FAILING = """
+    import triton_python_backend_utils as pb_utils
+
+    E = pb_utils.TritonError
+    CODES = [E.UNKNOWN, E.INTERNAL, E.NOT_FOUND, E.INVALID_ARG, E.UNAVAILABLE, E.UNSUPPORTED]
+
+    class TritonPythonModel:
+        def execute(self, requests):
+            codes = [int(pb_utils.get_input_tensor_by_name(r, "IN").as_numpy()[0]) for r in requests]
+            return [pb_utils.InferenceResponse(error=E("boom", CODES[c])) for c in codes]
+"""
+
+# As many responses as the input says; a negative number ends them with an error.
+MANY = """
+    import numpy as np
+    import triton_python_backend_utils as pb_utils
+
+    class TritonPythonModel:
+        def execute(self, requests):
+            for request in requests:
+                count = int(pb_utils.get_input_tensor_by_name(request, "IN").as_numpy()[0])
+                sender = request.get_response_sender()
+                for number in range(abs(count)):
+                    tensor = pb_utils.Tensor("OUT", np.array([number], np.int32))
+                    sender.send(pb_utils.InferenceResponse([tensor]))
+                if count < 0:
+                    error = pb_utils.TritonError("boom", pb_utils.TritonError.INVALID_ARG)
+                    sender.send(pb_utils.InferenceResponse(error=error))
+                sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+"""
+
 NUMBERS = ["BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64"]
 NUMBERS += ["FP16", "FP32", "FP64"]
 
@@ -25,6 +59,12 @@ def repository(folder):
     write_model(folder, "words", config("python", "STRING", "[ 2 ]", 0), identity)
     pair = IDENTITY_MODEL.replace('"IN"', '"A"')
     write_model(folder, "pair", PAIR, {"model.py": pair})
+    write_model(folder, "failing", config("python", "INT32", "[ 1 ]", 0), {"model.py": FAILING})
+    decoupled = "model_transaction_policy { decoupled: true }"
+    many = config("python", "INT32", "[ 1 ]", 0, decoupled)
+    write_model(folder, "many", many, {"model.py": MANY})
+    grid = config("python", "INT32", "[ -1, 2, -1 ]", 4)
+    write_model(folder, "grid", grid, identity)
     for number in NUMBERS:
         write_model(folder, number.lower(), config("python", number, "[ -1 ]", 0), identity)
 
@@ -35,6 +75,8 @@ def requests():
     yield from _json_bodies()
     yield from _binary_bodies()
     yield from _numbers()
+    yield from _generate()
+    yield from _compression()
 
 
 def _routes():
@@ -208,3 +250,76 @@ def _numbers():
             text = '{"inputs":[{"name":"IN","shape":[1],"datatype":"%s","data":[%s]}]}'
             body = (text % (number, value)).encode()
             yield "%s: %s" % (number, value), "POST", "/v2/models/%s/infer" % number.lower(), {}, body
+
+
+def _generate():
+    """Bodies by model, for both routes."""
+    two = '"IN":["a","b"]'
+    bodies = {
+        "words": [
+            "{%s}" % two, '{%s,"id":"7","x":1,"y":true,"z":1.5,"s":"t"}' % two, '{"IN":"a"}',
+            '{"IN":["a"]}', '{"IN":[["a","b"]]}', '{"IN":[["a"],["b"]]}', '{"IN":[1,2]}',
+            '{"IN":null}', '{"IN":{"a":1}}', "{}", "", "[]", "7", "{", '{%s,"x":[1]}' % two,
+            '{%s,"x":{}}' % two, '{%s,"x":null}' % two, '{%s,"id":7}' % two, '{%s,"id":""}' % two,
+            '{"parameters":{%s,"q":3}}' % two, '{%s,"parameters":7}' % two,
+            '{%s,"triton_x":7}' % two, '{"parameters":{"parameters":{%s}}}' % two,
+            '{"parameters":{"IN":"a"}}', '{%s,"sequence_id":7,"priority":"x"}' % two,
+            "{%s,%s}" % (two, two), '{%s,"x":1,"x":2}' % two, '{%s}x' % two,
+        ],
+        "m": ['{"IN":%s}' % data for data in ("[1,2]", "[1,2,3,4]", "[1,2,3]", "1", '["a","b"]', "[]")],
+        "fp32": ['{"IN":%s}' % data for data in ("[1,2,3]", "1", "[]", "true", "[true]", "[[1,2]]")],
+        "int8": ['{"IN":%s}' % data for data in ("[1,300]", "1.5", '"1"')],
+        "bool": ['{"IN":%s}' % data for data in ("[true,false]", "true", "1")],
+        "fp16": ['{"IN":[1,2]}'],
+        "grid": ['{"IN":%s}' % data for data in ("[1,2]", "[1,2,3,4]", "[1,2,3]")],
+        "pair": ['{"A":[1,2]}', '{"A":[1,2],"B":[1,2]}', '{"A":1,"B":1}'],
+        "failing": ['{"IN":%d}' % code for code in range(6)],
+        "many": ['{"IN":%d}' % count for count in (0, 1, 2, -1, -2)],
+        "nothing": ["{}"],
+        "words/versions/1": ["{%s}" % two],
+        "words/versions/3": ["{%s}" % two],
+    }
+    for route in ("generate", "generate_stream"):
+        for model, texts in bodies.items():
+            for text in texts:
+                name = "%s %s: %s" % (route, model, text)
+                yield name, "POST", "/v2/models/%s/%s" % (model, route), {}, text.encode()
+        for encoding in ("gzip", "identity", "br"):
+            name = "%s encoded: %s" % (route, encoding)
+            headers = {"Content-Encoding": encoding}
+            yield name, "POST", "/v2/models/words/" + route, headers, b"{%s}" % two.encode()
+        yield "GET " + route, "GET", "/v2/models/words/" + route, {}, b""
+
+
+def _compression():
+    text = _text(_tensor())
+    both = {"gzip": gzip.compress(text, mtime=0), "deflate": zlib.compress(text)}
+    sent = {
+        "gzip": ("gzip", both["gzip"]),
+        "deflate": ("deflate", both["deflate"]),
+        "gzip as deflate": ("deflate", both["gzip"]),
+        "deflate as gzip": ("gzip", both["deflate"]),
+        "without its header": ("deflate", both["deflate"][2:-4]),
+        "broken": ("gzip", b"hello"),
+        "cut": ("gzip", both["gzip"][:-20]),
+        "followed by more": ("gzip", both["gzip"] + b"xx"),
+        "empty": ("gzip", b""),
+        "capital letters": ("GZIP", both["gzip"]),
+        "unknown": ("br", text),
+        "two": ("gzip, deflate", both["gzip"]),
+        "identity": ("identity", text),
+    }
+    for name, (encoding, body) in sent.items():
+        yield "compressed: " + name, "POST", "/v2/models/m/infer", {"Content-Encoding": encoding}, body
+    headers, body = _binary(8, b"\0\0\x80\x3f\0\0\0\x40")
+    headers["Content-Encoding"] = "gzip"
+    yield "compressed: binary", "POST", "/v2/models/m/infer", headers, gzip.compress(body, mtime=0)
+    for wish in (
+        "gzip", "deflate", "gzip, deflate", "deflate, gzip", "gzip;q=0.5, deflate", "identity", "*",
+        "br", "gzip;q=0", "gzip;q=0.5,deflate;q=0.5", "identity;q=0.5, gzip;q=0.1", "GZIP", "",
+        "gzip ; q=1", "gzip;q=x",
+    ):
+        yield "accepting: " + wish, "POST", "/v2/models/m/infer", {"Accept-Encoding": wish}, text
+    yield "accepting: error", "POST", "/v2/models/m/infer", {"Accept-Encoding": "gzip"}, b"{}"
+    binary = {**_binary(8, bytes(8))[0], "Accept-Encoding": "gzip"}
+    yield "accepting: binary", "POST", "/v2/models/m/infer", binary, _binary(8, bytes(8))[1]

@@ -13,6 +13,7 @@ use nereid_inference::Error;
 use nereid_protocol::{StatisticsRow, model_metadata, parse_version, server_metadata, statistics};
 
 use crate::body::discard;
+use crate::generate::generate;
 use crate::infer::infer;
 use crate::reply::{Reply, TEXT, json_error, json_reply, reply, status_reply, text_error};
 use crate::repository::repository;
@@ -63,12 +64,9 @@ impl App {
             return status_reply(StatusCode::METHOD_NOT_ALLOWED, route.error_type(), method);
         }
         match route {
-            // Routes only let digits through, so all that can be wrong with a version is its size.
+            // Only digits come here, so all that can be wrong with a version is its size.
             Route::Model { name, version, action } => match parse_version(version.unwrap_or("")) {
-                Ok(version) if action == ModelAction::Infer => {
-                    infer(self, name, version, &head.headers, body).await
-                }
-                Ok(version) => self.model(name, version, action),
+                Ok(version) => self.model_route(name, version, action, head, body).await,
                 // As if these two had looked for the model.
                 Err(error) if matches!(action, ModelAction::Infer | ModelAction::Ready) => {
                     text_error(&error)
@@ -83,6 +81,23 @@ impl App {
                 cuda_shared_memory(self, action, region)
             }
             other => self.server_route(&other),
+        }
+    }
+
+    async fn model_route(
+        &self,
+        name: &str,
+        version: Option<i64>,
+        action: ModelAction,
+        head: &Parts,
+        body: &mut Incoming,
+    ) -> Reply {
+        match action {
+            ModelAction::Infer => infer(self, name, version, &head.headers, body).await,
+            ModelAction::Generate { streams } => {
+                generate(self, name, version, streams, &head.headers, body).await
+            }
+            other => self.model(name, version, other),
         }
     }
 
@@ -124,8 +139,10 @@ impl App {
                 Err(error) => json_error(&error),
             },
             ModelAction::Statistics => self.statistics(Some(name), version),
-            // Answered before, since it needs the body.
-            ModelAction::Infer => status_reply(StatusCode::NOT_FOUND, TEXT, "Not Found"),
+            // Answered before, since they need the body.
+            ModelAction::Infer | ModelAction::Generate { .. } => {
+                status_reply(StatusCode::NOT_FOUND, TEXT, "Not Found")
+            }
         }
     }
 

@@ -2,13 +2,17 @@
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
+use hyper::StatusCode;
 use hyper::body::{Body, Incoming};
 use hyper::header::{EXPECT, HeaderMap};
 use nereid_arena::{ALIGNMENT, ARENA_THRESHOLD, Arena, Chunk};
 use nereid_inference::{Error, Result};
 
+use crate::app::App;
+use crate::reply::{Reply, TEXT, json_error, status_reply};
+
 /// Why there is no body to work with.
-pub(crate) enum NoBody {
+enum NoBody {
     TooLarge(Error),
     /// The client hung up or broke the protocol.
     Lost,
@@ -21,6 +25,19 @@ const FIRST_CAPACITY: usize = 1 << 20;
 /// Receives a whole body. `json_len` bytes of it are JSON: a large body is placed in the arena
 /// such that what follows, its first binary tensor, is aligned for any use.
 pub(crate) async fn receive(
+    body: &mut Incoming,
+    json_len: usize,
+    app: &App,
+) -> Result<Bytes, Reply> {
+    let received = receive_within(body, json_len, app.limits.max_body, &app.arena).await;
+    received.map_err(|none| match none {
+        NoBody::TooLarge(error) => json_error(&error),
+        // Nobody is left to read this.
+        NoBody::Lost => status_reply(StatusCode::BAD_REQUEST, TEXT, "incomplete request"),
+    })
+}
+
+async fn receive_within(
     body: &mut Incoming,
     json_len: usize,
     max_body: usize,

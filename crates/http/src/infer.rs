@@ -3,20 +3,19 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hyper::StatusCode;
 use hyper::body::{Body, Incoming};
-use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderValue};
+use hyper::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use nereid_core::{ModelVersion, Outcome};
 use nereid_frontend::{Delivery, find_regions};
-use nereid_inference::{Error, Response, Result};
-use nereid_protocol::{
-    InferRequest, OutputFormat, parse_infer_request, raw_infer_request, write_infer_response,
-};
+use nereid_inference::{Error, Result};
+use nereid_protocol::{InferRequest, parse_infer_request, raw_infer_request, write_infer_response};
 
 use crate::app::App;
-use crate::body::{NoBody, receive};
+use crate::aside::{INLINE, aside};
+use crate::body::receive;
+use crate::compression::{Encoding, decompress};
 use crate::header_length::JsonPart;
-use crate::reply::{Reply, TEXT, infer_reply, json_error, status_reply, text_error};
+use crate::reply::{Reply, infer_reply, json_error, text_error};
 
 /// First stop of a request, decoding, and with the answer the last one, encoding.
 pub(crate) async fn infer(
@@ -30,19 +29,27 @@ pub(crate) async fn infer(
         Ok(model) => model,
         Err(error) => return text_error(&error),
     };
-    if let Some(reply) = refuse_encoding(headers) {
-        return reply;
-    }
-    let (body, json_len) = match receive_request(app, headers, body).await {
+    let encoding = match Encoding::of_request(headers) {
+        Ok(encoding) => encoding,
+        Err(error) => return unknown_encoding(&error),
+    };
+    let received = match encoding {
+        None => receive_request(app, headers, body).await,
+        Some(_) => receive_compressed(app, headers, body).await,
+    };
+    let (body, json_len) = match received {
         Ok(received) => received,
         Err(reply) => return reply,
     };
-    match decode(app, &model, &body, json_len) {
-        Ok(parsed) => {
-            // The tensors keep alive what they need of it.
-            drop(body);
-            run(app, model, version, parsed).await
-        }
+    let max = app.limits.max_input_size;
+    let decoded = if json_len <= INLINE {
+        decode(&model, body, json_len, max)
+    } else {
+        let model = model.clone();
+        aside(json_len, move || decode(&model, body, json_len, max)).await
+    };
+    match decoded {
+        Ok(parsed) => run(app, model, version, parsed, Encoding::wanted(headers)).await,
         Err(error) => json_error(&error),
     }
 }
@@ -60,15 +67,23 @@ async fn receive_request(
         (None, JsonPart::Bytes(len)) => len,
         (None, JsonPart::Whole) => 0,
     };
-    match receive(body, expected, app.limits.max_body, &app.arena).await {
-        Ok(body) => {
-            let json_len = json.within(body.len() as u64, headers).map_err(text)?;
-            Ok((body, json_len))
-        }
-        Err(NoBody::TooLarge(error)) => Err(json_error(&error)),
-        // Nobody is left to read this.
-        Err(NoBody::Lost) => Err(status_reply(StatusCode::BAD_REQUEST, TEXT, "incomplete request")),
-    }
+    let body = receive(body, expected, app).await?;
+    let json_len = json.within(body.len() as u64, headers).map_err(text)?;
+    Ok((body, json_len))
+}
+
+/// As [`receive_request`], of a body whose length says nothing about what is in it.
+async fn receive_compressed(
+    app: &App,
+    headers: &HeaderMap,
+    body: &mut Incoming,
+) -> Result<(Bytes, usize), Reply> {
+    let text = |error: Error| text_error(&error);
+    let json = JsonPart::announced(headers).map_err(text)?;
+    let body = receive(body, 0, app).await?;
+    let body = decompress(body, app.limits.max_input_size).await.map_err(text)?;
+    let json_len = json.within(body.len() as u64, headers).map_err(text)?;
+    Ok((body, json_len))
 }
 
 fn single_response(model: Arc<ModelVersion>) -> Result<Arc<ModelVersion>> {
@@ -80,21 +95,16 @@ fn single_response(model: Arc<ModelVersion>) -> Result<Arc<ModelVersion>> {
     Ok(model)
 }
 
-/// Compression comes with a later version; Triton answers like this to what it does not know.
-fn refuse_encoding(headers: &HeaderMap) -> Option<Reply> {
-    let encoding = headers.get(CONTENT_ENCODING)?.as_bytes();
-    if encoding.is_empty() || encoding.eq_ignore_ascii_case(b"identity") {
-        return None;
-    }
-    let mut reply = text_error(&Error::unsupported("Unsupported compression type"));
-    reply.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    Some(reply)
+fn unknown_encoding(error: &Error) -> Reply {
+    let mut reply = text_error(error);
+    reply.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip, deflate"));
+    reply
 }
 
-fn decode(app: &App, model: &ModelVersion, body: &Bytes, json_len: usize) -> Result<InferRequest> {
-    let max = app.limits.max_input_size;
+/// The tensors keep alive what they need of the body.
+fn decode(model: &ModelVersion, body: Bytes, json_len: usize, max: usize) -> Result<InferRequest> {
     if json_len > 0 {
-        return parse_infer_request(&model.config, body, json_len, max);
+        return parse_infer_request(&model.config, &body, json_len, max);
     }
     if body.len() > max {
         return Err(Error::invalid_arg(format!(
@@ -103,7 +113,7 @@ fn decode(app: &App, model: &ModelVersion, body: &Bytes, json_len: usize) -> Res
             body.len()
         )));
     }
-    raw_infer_request(&model.config, body.clone())
+    raw_infer_request(&model.config, body)
 }
 
 async fn run(
@@ -111,6 +121,7 @@ async fn run(
     model: Arc<ModelVersion>,
     version: Option<i64>,
     mut parsed: InferRequest,
+    encoding: Option<Encoding>,
 ) -> Reply {
     let id = parsed.id.clone();
     let name = model.name.clone();
@@ -124,16 +135,16 @@ async fn run(
     let call = app.server.call(|responder| parsed.into_request(name, version, responder));
     let Outcome { response, refused } = call.outcome().await;
     match response.and_then(|response| delivery.deliver(response)) {
-        Ok(response) => encode(&id, &response, delivery.format()),
+        Ok(response) => {
+            let len = delivery.format().json_bytes(&response);
+            let write = move || write_infer_response(&id, &response, delivery.format());
+            match if len <= INLINE { write() } else { aside(len, write).await } {
+                Ok(written) => infer_reply(written, encoding).await,
+                Err(error) => json_error(&error),
+            }
+        }
         // Nothing the model did: Triton still answers that as JSON.
         Err(error) if refused => json_error(&error),
         Err(error) => text_error(&error),
-    }
-}
-
-fn encode(id: &str, response: &Response, format: &OutputFormat) -> Reply {
-    match write_infer_response(id, response, format) {
-        Ok(written) => infer_reply(written),
-        Err(error) => json_error(&error),
     }
 }

@@ -3,8 +3,11 @@
 #![forbid(unsafe_code)]
 
 mod app;
+mod aside;
 mod body;
+mod compression;
 mod connections;
+mod generate;
 mod header_length;
 mod infer;
 mod metrics;

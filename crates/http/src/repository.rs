@@ -1,7 +1,5 @@
 //! `POST /v2/repository/…`: the index, and models loaded and unloaded on request.
 
-use bytes::Bytes;
-use hyper::StatusCode;
 use hyper::body::Incoming;
 use nereid_core::{IndexEntry, Override};
 use nereid_inference::{Error, Result};
@@ -10,8 +8,8 @@ use nereid_protocol::{
 };
 
 use crate::app::App;
-use crate::body::{NoBody, receive};
-use crate::reply::{JSON, Reply, TEXT, json_error, json_reply, reply, status_reply};
+use crate::body::receive;
+use crate::reply::{Reply, done_reply, json_error, json_reply};
 use crate::routes::RepositoryAction;
 
 pub(crate) async fn repository(
@@ -19,12 +17,9 @@ pub(crate) async fn repository(
     action: RepositoryAction<'_>,
     body: &mut Incoming,
 ) -> Reply {
-    let body = match receive(body, 0, app.limits.max_body, &app.arena).await {
+    let body = match receive(body, 0, app).await {
         Ok(body) => body,
-        Err(NoBody::TooLarge(error)) => return json_error(&error),
-        Err(NoBody::Lost) => {
-            return status_reply(StatusCode::BAD_REQUEST, TEXT, "incomplete request");
-        }
+        Err(reply) => return reply,
     };
     let done = match action {
         RepositoryAction::Index => return index(app, &body).await,
@@ -34,10 +29,7 @@ pub(crate) async fn repository(
             Err(Error::unsupported("'repository_name' specification is not supported"))
         }
     };
-    match done {
-        Ok(()) => reply(StatusCode::OK, JSON, Bytes::new()),
-        Err(error) => json_error(&error),
-    }
+    done_reply(done)
 }
 
 async fn index(app: &App, body: &[u8]) -> Reply {

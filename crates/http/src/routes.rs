@@ -35,6 +35,7 @@ pub(crate) enum ModelAction {
     Config,
     Statistics,
     Infer,
+    Generate { streams: bool },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -66,7 +67,10 @@ const BOTH: &[Method] = &[Method::GET, Method::POST];
 impl Route<'_> {
     pub(crate) fn allows(&self, method: &Method) -> bool {
         let methods = match self {
-            Route::Model { action: ModelAction::Infer, .. } | Route::Repository(_) => POST,
+            Route::Repository(_)
+            | Route::Model { action: ModelAction::Infer | ModelAction::Generate { .. }, .. } => {
+                POST
+            }
             Route::Unsupported { methods, .. } => methods,
             Route::SharedMemory { action: RegionAction::Status, .. } => GET,
             Route::SharedMemory { .. } => POST,
@@ -126,8 +130,8 @@ fn model<'a>(name: &'a str, rest: &[&'a str]) -> Option<Route<'a>> {
         ["config"] => ModelAction::Config,
         ["stats"] => ModelAction::Statistics,
         ["infer"] => ModelAction::Infer,
-        ["generate"] => return unsupported("generate", POST),
-        ["generate_stream"] => return unsupported("generate_stream", POST),
+        ["generate"] => ModelAction::Generate { streams: false },
+        ["generate_stream"] => ModelAction::Generate { streams: true },
         ["trace", "setting"] if version.is_none() => return unsupported("trace", BOTH),
         _ => return None,
     };
@@ -183,6 +187,13 @@ mod tests {
         ] {
             assert_eq!(route(path), Some(Route::Model { name: "m", version: None, action }));
         }
+        for (path, streams) in [("generate", false), ("generate_stream", true)] {
+            let path = format!("/v2/models/m/versions/1/{path}");
+            let action = ModelAction::Generate { streams };
+            let route = route(&path).unwrap();
+            assert_eq!(route, Route::Model { name: "m", version: Some("1"), action });
+            assert!(route.allows(&Method::POST) && !route.allows(&Method::GET), "{path}");
+        }
         let stats = Route::Model { name: "stats", version: None, action: ModelAction::Infer };
         assert_eq!(route("/v2/models/stats/infer"), Some(stats));
     }
@@ -222,8 +233,6 @@ mod tests {
     #[test]
     fn what_is_not_built_yet_is_known_with_its_methods() {
         for (path, get, post) in [
-            ("/v2/models/m/generate", false, true),
-            ("/v2/models/m/versions/1/generate_stream", false, true),
             ("/v2/models/m/trace/setting", true, true),
             ("/v2/trace/setting", true, true),
             ("/v2/logging", true, true),

@@ -1,15 +1,13 @@
 //! `/v2/systemsharedmemory/…` and `/v2/cudasharedmemory/…`: regions registered, listed and forgotten.
 
-use bytes::Bytes;
-use hyper::StatusCode;
 use hyper::body::Incoming;
 use nereid_core::RegionStatus;
 use nereid_inference::{Error, Result};
 use nereid_protocol::{RegionRow, parse_register_request, region_status};
 
 use crate::app::App;
-use crate::body::{NoBody, receive};
-use crate::reply::{JSON, Reply, TEXT, json_error, json_reply, reply, status_reply};
+use crate::body::receive;
+use crate::reply::{Reply, done_reply, json_error, json_reply};
 use crate::routes::RegionAction;
 
 pub(crate) async fn shared_memory(
@@ -21,18 +19,12 @@ pub(crate) async fn shared_memory(
     let done = match action {
         RegionAction::Status => return status(app, region),
         RegionAction::Unregister => app.regions.unregister(region),
-        RegionAction::Register => match receive(body, 0, app.limits.max_body, &app.arena).await {
+        RegionAction::Register => match receive(body, 0, app).await {
             Ok(body) => register(app, region, &body),
-            Err(NoBody::TooLarge(error)) => Err(error),
-            Err(NoBody::Lost) => {
-                return status_reply(StatusCode::BAD_REQUEST, TEXT, "incomplete request");
-            }
+            Err(reply) => return reply,
         },
     };
-    match done {
-        Ok(()) => reply(StatusCode::OK, JSON, Bytes::new()),
-        Err(error) => json_error(&error),
-    }
+    done_reply(done)
 }
 
 /// There are no CUDA regions, and none can be made; what is not there need not be forgotten.
@@ -41,7 +33,7 @@ pub(crate) fn cuda_shared_memory(app: &App, action: RegionAction, region: Option
         RegionAction::Status => {
             app.regions.no_cuda_region(region).map(|()| json_reply(b"[]".to_vec()))
         }
-        RegionAction::Unregister => Ok(reply(StatusCode::OK, JSON, Bytes::new())),
+        RegionAction::Unregister => Ok(done_reply(Ok(()))),
         RegionAction::Register => Err(match region {
             Some(region) => app.regions.refuse_cuda(region),
             None => Error::invalid_arg(

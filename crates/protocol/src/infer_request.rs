@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use nereid_inference::{
     Buffer, CorrelationId, DataType, Error, Parameter, Parameters, RegionRange, Request, Responder,
-    Result, SEQUENCE_END, SEQUENCE_START, Tensor, display_shape, element_count, log_prefix,
+    Response, Result, SEQUENCE_END, SEQUENCE_START, Tensor, display_shape, element_count,
+    log_prefix,
 };
 use nereid_model_config::ModelConfig;
 
@@ -136,6 +137,12 @@ impl OutputFormat {
         self.listed.iter().any(|listed| listed.classes > 0)
     }
 
+    /// How many bytes of a response are to become JSON.
+    pub fn json_bytes(&self, response: &Response) -> usize {
+        let json = response.outputs.iter().filter(|out| self.form(&out.name) == OutputForm::Json);
+        json.map(|output| output.data.len()).sum()
+    }
+
     /// Outputs that go to shared memory.
     pub fn regions(&self) -> impl Iterator<Item = (&str, &RegionRange)> {
         self.listed.iter().filter_map(|listed| match &listed.form {
@@ -156,12 +163,7 @@ pub fn parse_infer_request(
     header_len: usize,
     max_input_size: usize,
 ) -> Result<InferRequest> {
-    if header_len > max_input_size {
-        return Err(Error::invalid_arg(format!(
-            "request JSON size of {header_len} bytes exceeds the maximum allowed input size of \
-             {max_input_size} bytes. Use --http-max-input-size to increase the limit."
-        )));
-    }
+    check_text_size(header_len, max_input_size)?;
     let text = body.get(..header_len).ok_or_else(|| {
         let missing = header_len - body.len();
         Error::invalid_arg(format!(
@@ -200,6 +202,17 @@ pub fn parse_infer_request(
         Some(name) => Err(unknown_datatype(config, &request.id, &name)),
         None => Ok(request),
     }
+}
+
+/// Bounds the JSON part of a request.
+pub(crate) fn check_text_size(len: usize, max_input_size: usize) -> Result<()> {
+    if len <= max_input_size {
+        return Ok(());
+    }
+    Err(Error::invalid_arg(format!(
+        "request JSON size of {len} bytes exceeds the maximum allowed input size of \
+         {max_input_size} bytes. Use --http-max-input-size to increase the limit."
+    )))
 }
 
 /// Why the input `name` is refused whose datatype is none: Triton only notices when it compares the
@@ -249,7 +262,7 @@ fn read_parameters(parameters: &[Member], request: &mut InferRequest) -> Result<
     Ok(())
 }
 
-fn custom_parameter(key: &str, value: &Value) -> Result<Parameter> {
+pub(crate) fn custom_parameter(key: &str, value: &Value) -> Result<Parameter> {
     match value {
         Value::Bool(value) => Ok(Parameter::Bool(*value)),
         Value::Int(value) => Ok(Parameter::Int(*value)),
@@ -322,41 +335,51 @@ impl Inputs<'_> {
     }
 
     fn json(&self, name: &str, data: &Value, datatype: DataType, shape: &[i64]) -> Result<Bytes> {
-        if matches!(datatype, DataType::Fp16 | DataType::Bf16) {
-            return Err(Error::invalid_arg(format!(
-                "receiving {datatype} data via JSON is not supported. Please use the binary data \
-                 format for input {name}"
-            )));
-        }
-        let Some(elements) = element_count(shape) else {
-            return Err(Error::invalid_arg(format!(
-                "invalid shape for input '{name}': shape {} causes total element count to exceed \
-                 maximum size of {}",
-                display_shape(shape),
-                i64::MAX
-            )));
-        };
-        let element_size = datatype.byte_size().unwrap_or(4);
-        let Some(size) = elements.checked_mul(element_size).filter(|&s| s <= i64::MAX as usize)
-        else {
-            return Err(Error::invalid_arg(format!(
-                "byte size overflow for input '{name}': element count ({elements}) * data type \
-                 size ({element_size}) exceeds maximum allowed size ({})",
-                i64::MAX
-            )));
-        };
-        if size > self.max_input_size {
-            return Err(Error::invalid_arg(format!(
-                "JSON input '{name}' has a byte_size ({size} bytes) that exceeds the maximum \
-                 allowed value of {} bytes. Use --http-max-input-size to increase the limit.",
-                self.max_input_size
-            )));
-        }
+        let elements = check_input_size(name, datatype, shape, self.max_input_size)?;
         let Value::Data(span) = data else {
             return Err(unable("data", "attempt to access JSON non-array as array"));
         };
         decode_data(self.text, span.start, datatype, elements).map(Bytes::from)
     }
+}
+
+/// Bounds a tensor that is made of JSON, and refuses those that cannot be; its number of elements.
+pub(crate) fn check_input_size(
+    name: &str,
+    datatype: DataType,
+    shape: &[i64],
+    max_input_size: usize,
+) -> Result<usize> {
+    if matches!(datatype, DataType::Fp16 | DataType::Bf16) {
+        return Err(Error::invalid_arg(format!(
+            "receiving {datatype} data via JSON is not supported. Please use the binary data \
+             format for input {name}"
+        )));
+    }
+    let Some(elements) = element_count(shape) else {
+        return Err(Error::invalid_arg(format!(
+            "invalid shape for input '{name}': shape {} causes total element count to exceed \
+             maximum size of {}",
+            display_shape(shape),
+            i64::MAX
+        )));
+    };
+    let element_size = datatype.byte_size().unwrap_or(4);
+    let Some(size) = elements.checked_mul(element_size).filter(|&s| s <= i64::MAX as usize) else {
+        return Err(Error::invalid_arg(format!(
+            "byte size overflow for input '{name}': element count ({elements}) * data type \
+             size ({element_size}) exceeds maximum allowed size ({})",
+            i64::MAX
+        )));
+    };
+    if size > max_input_size {
+        return Err(Error::invalid_arg(format!(
+            "JSON input '{name}' has a byte_size ({size} bytes) that exceeds the maximum \
+             allowed value of {} bytes. Use --http-max-input-size to increase the limit.",
+            max_input_size
+        )));
+    }
+    Ok(elements)
 }
 
 /// An input must say in exactly one way where its elements are; Triton checks this first.

@@ -88,7 +88,8 @@ fn push_output(
     Ok(())
 }
 
-fn push_data(json: &mut Vec<u8>, output: &Tensor) -> Result<()> {
+/// Appends the elements of a tensor, with commas between them.
+pub(crate) fn push_data(json: &mut Vec<u8>, output: &Tensor) -> Result<()> {
     let data = output.data.contiguous();
     macro_rules! integers {
         ($type:ty) => {
@@ -148,7 +149,7 @@ fn numbers<const N: usize>(
     }
 }
 
-fn push_parameter(json: &mut Vec<u8>, value: &Parameter) {
+pub(crate) fn push_parameter(json: &mut Vec<u8>, value: &Parameter) {
     match value {
         Parameter::Bool(value) => push_display(json, value),
         Parameter::Int(value) => push_display(json, value),

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod classification;
+mod generate;
 mod infer_request;
 mod infer_response;
 mod json;
@@ -16,6 +17,7 @@ mod status;
 mod version;
 
 pub use classification::classify;
+pub use generate::{parse_generate_request, write_generate_response};
 pub use infer_request::{
     InferRequest, ListedOutput, OutputForm, OutputFormat, parse_infer_request, unknown_datatype,
 };

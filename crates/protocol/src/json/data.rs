@@ -49,6 +49,19 @@ pub(crate) fn decode_data(
     Ok(bytes)
 }
 
+/// How many elements the array at `at` has, which has been parsed before, not counting those of
+/// arrays inside it.
+pub(crate) fn array_len(text: &[u8], at: usize) -> usize {
+    Parser::at(text, at).array_len().unwrap_or_default()
+}
+
+/// The bytes of a tensor with one element.
+pub(crate) fn decode_scalar(value: &Value, datatype: DataType) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    push(&mut bytes, value, datatype)?;
+    Ok(bytes)
+}
+
 fn push(bytes: &mut Vec<u8>, value: &Value, datatype: DataType) -> Result<()> {
     // Triton does not check ranges: a value that is too large is cut to its type's width.
     match datatype {

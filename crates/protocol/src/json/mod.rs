@@ -11,7 +11,7 @@ mod parser;
 mod value;
 mod write;
 
-pub(crate) use data::decode_data;
-pub(crate) use parser::parse;
+pub(crate) use data::{array_len, decode_data, decode_scalar};
+pub(crate) use parser::{parse, parse_flat};
 pub(crate) use value::{Member, NOT_STRING, Value, unable};
 pub(crate) use write::{push_double, push_string};

@@ -1,4 +1,4 @@
-//! Reads JSON text into a [`Value`], except for the arrays of members called `data`.
+//! Reads JSON text into a [`Value`], except for the arrays that hold tensors.
 
 use nereid_inference::{Error, Result};
 
@@ -8,9 +8,18 @@ use super::{Value, number};
 /// them; deeper text is refused before it can exhaust the stack.
 const MAX_DEPTH: usize = 100;
 
-/// Parses a whole document.
+/// Parses a whole document. Tensors are the arrays of members called `data`.
 pub(crate) fn parse(text: &[u8]) -> Result<Value> {
-    let mut parser = Parser::at(text, 0);
+    document(Parser::at(text, 0))
+}
+
+/// Parses a whole document in which the array of any member may be a tensor.
+pub(crate) fn parse_flat(text: &[u8]) -> Result<Value> {
+    document(Parser { is_tensor: |_| true, ..Parser::at(text, 0) })
+}
+
+fn document(mut parser: Parser<'_>) -> Result<Value> {
+    let text = parser.text;
     parser.skip_space();
     if parser.at == text.len() {
         return Err(parser.error("The document is empty.", parser.at));
@@ -27,6 +36,8 @@ pub(crate) fn parse(text: &[u8]) -> Result<Value> {
 pub(super) struct Parser<'a> {
     pub(super) text: &'a [u8],
     pub(super) at: usize,
+    /// Whether an array that is the member of this name is a tensor.
+    is_tensor: fn(&str) -> bool,
     depth: usize,
     /// [`MAX_DEPTH`], counted from the outermost `data` that is being read.
     max_depth: usize,
@@ -34,7 +45,7 @@ pub(super) struct Parser<'a> {
 
 impl<'a> Parser<'a> {
     pub(super) fn at(text: &'a [u8], at: usize) -> Self {
-        Self { text, at, depth: 0, max_depth: MAX_DEPTH }
+        Self { text, at, is_tensor: |name| name == "data", depth: 0, max_depth: MAX_DEPTH }
     }
 
     pub(super) fn peek(&self) -> Option<u8> {
@@ -99,15 +110,30 @@ impl<'a> Parser<'a> {
         Ok(Value::Array(values))
     }
 
+    /// How many elements the array has that starts here.
+    pub(super) fn array_len(&mut self) -> Result<usize> {
+        let mut count = 0;
+        self.at += 1;
+        self.elements(|parser| {
+            count += 1;
+            parser.skip()
+        })?;
+        Ok(count)
+    }
+
     /// Checks an array without keeping it.
     fn skip_array(&mut self) -> Result<Value> {
-        self.elements(|parser| match parser.peek() {
-            Some(b'[') => parser.nested(Self::skip_array).map(drop),
-            Some(b'-' | b'0'..=b'9') => parser.skip_number(),
-            Some(b'"') if parser.skip_plain_string() => Ok(()),
-            _ => parser.value().map(drop),
-        })?;
+        self.elements(Self::skip)?;
         Ok(Value::Null)
+    }
+
+    fn skip(&mut self) -> Result<()> {
+        match self.peek() {
+            Some(b'[') => self.nested(Self::skip_array).map(drop),
+            Some(b'-' | b'0'..=b'9') => self.skip_number(),
+            Some(b'"') if self.skip_plain_string() => Ok(()),
+            _ => self.value().map(drop),
+        }
     }
 
     fn skip_number(&mut self) -> Result<()> {
@@ -187,7 +213,7 @@ impl<'a> Parser<'a> {
     }
 
     fn member_value(&mut self, name: &str) -> Result<Value> {
-        if name != "data" || self.peek() != Some(b'[') {
+        if self.peek() != Some(b'[') || !(self.is_tensor)(name) {
             return self.value();
         }
         let start = self.at;

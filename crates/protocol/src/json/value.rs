@@ -17,8 +17,7 @@ pub(crate) enum Value {
     String(Vec<u8>),
     Array(Vec<Value>),
     Object(Vec<Member>),
-    /// Where the array of a member called `data` stands in the text: tensors are not made into
-    /// trees.
+    /// Where an array that is a tensor stands in the text: tensors are not made into trees.
     Data(Range<usize>),
 }
 
