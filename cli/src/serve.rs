@@ -11,6 +11,7 @@ use nereid_backend::{Host, Pulse};
 use nereid_cache::ResponseCache;
 use nereid_core::{Catalog, ControlMode, Lifecycle, Regions, Repositories, Server};
 use nereid_http::{App, Limits};
+use nereid_inference::Cancellation;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -87,6 +88,7 @@ async fn serve(flags: &ServeFlags) -> Result<(), Failure> {
     let registry = Registry::default();
     flags.metrics.register(&registry, &server);
     let alive = Arc::new(());
+    let ending = Cancellation::default();
     let (stop, stopped) = watch::channel(false);
 
     tokio::spawn(spin::run(pulse.clone(), Duration::from_micros(flags.reactor_spin_us)));
@@ -97,6 +99,7 @@ async fn serve(flags: &ServeFlags) -> Result<(), Failure> {
         pulse: pulse.clone(),
         metrics: registry.clone(),
         alive: alive.clone(),
+        ending: ending.clone(),
     };
     let cache = match flags.cache()? {
         Some(settings) => Some(Arc::new(ResponseCache::new(&settings).await?)),
@@ -148,6 +151,7 @@ async fn serve(flags: &ServeFlags) -> Result<(), Failure> {
         _ = tokio::time::timeout(Duration::from_secs(flags.exit_timeout_secs), ended) => {}
         () = signals.next() => tracing::warn!("told to stop again: not waiting any longer"),
     }
+    ending.cancel();
     server.unload_all();
     wait_for_workers(&alive).await;
     outcome

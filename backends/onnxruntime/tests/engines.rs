@@ -116,6 +116,7 @@ fn a_large_output_of_known_shape_is_written_to_the_arena() {
         pulse: Pulse::default(),
         metrics: Default::default(),
         alive: Arc::new(()),
+        ending: Default::default(),
     };
     let model = backend().load(&source, &host).unwrap();
     let placement =

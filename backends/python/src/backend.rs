@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use nereid_backend::{Backend, Batch, Host, Instance, Model, ModelSource, Placement, Seat};
-use nereid_inference::{Error, Result};
+use nereid_inference::{Error, Result, Watch};
 use nereid_model_config::ModelConfig;
 
 use crate::complete::complete;
 use crate::launch::{Launch, python_path};
 use crate::link::Link;
+use crate::options::Options;
 use crate::supervise::supervise;
 use crate::worker_files;
 
@@ -65,6 +66,7 @@ impl PythonBackend {
             return Err(Error::not_found(format!("{} is not a file", model_file.display())));
         }
         Ok(Box::new(PythonModel {
+            options: Options::read(source)?,
             source: source.clone(),
             host: host.clone(),
             model_file,
@@ -97,6 +99,7 @@ impl Backend for PythonBackend {
 }
 
 struct PythonModel {
+    options: Options,
     source: ModelSource,
     host: Host,
     model_file: PathBuf,
@@ -106,12 +109,24 @@ struct PythonModel {
 impl Model for PythonModel {
     /// Starts a worker and waits until its `initialize` has returned.
     fn instantiate(&self, placement: &Placement) -> Result<Seat> {
-        let launch =
-            Launch::new(&self.source, &self.model_file, &self.worker_dir, &self.host, placement);
+        let launch = Launch::new(
+            &self.source,
+            &self.model_file,
+            &self.worker_dir,
+            &self.host,
+            placement,
+            &self.options,
+        );
         let link = Arc::new(Link::new(placement.name.clone(), self.host.clone()));
+        let starting = Arc::downgrade(&link);
+        let ending = self.host.ending.watch(move || {
+            if let Some(link) = starting.upgrade() {
+                link.give_up();
+            }
+        });
         let (report, first_start) = mpsc::channel();
         self.host.reactor.spawn(supervise(link.clone(), launch, report));
-        let instance = Box::new(PythonInstance { link });
+        let instance = Box::new(PythonInstance { link, _ending: ending });
         first_start.recv().unwrap_or_else(|_| Err(Error::unavailable("the server is stopping")))?;
         Ok(Seat::Handoff { instance, depth: DEPTH })
     }
@@ -120,6 +135,7 @@ impl Model for PythonModel {
 /// Dropping it lets the worker finalize and ends it.
 struct PythonInstance {
     link: Arc<Link>,
+    _ending: Watch,
 }
 
 impl Instance for PythonInstance {

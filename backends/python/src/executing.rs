@@ -70,12 +70,12 @@ impl Executing {
         self.watches.push(watch);
     }
 
-    /// `execute` has returned one response for each request.
-    pub(crate) fn answer_all(mut self, responses: Vec<Result<Response>>) {
+    /// `execute` has returned something for each request.
+    pub(crate) fn answer_all(&mut self, returned: Vec<Returned>) {
         let expected = self.requests.len();
-        if responses.len() != expected {
-            let got = responses.len();
-            self.fail(&Error::internal(format!(
+        if returned.len() != expected {
+            let got = returned.len();
+            self.fail_open(&Error::internal(format!(
                 "worker sent {got} responses for {expected} requests"
             )));
             return;
@@ -84,9 +84,27 @@ impl Executing {
         if let Some(batch) = &mut self.batch {
             batch.mark_computed();
         }
-        for (request, response) in self.requests.drain(..).zip(responses) {
-            let Some(request) = request else { continue };
-            answer(request, response, computed);
+        for (index, returned) in returned.into_iter().enumerate() {
+            match returned {
+                Returned::Response(response) => {
+                    if let Some(request) = self.requests[index].take() {
+                        answer(request, response, computed);
+                    }
+                }
+                Returned::Again => self.reschedule(index),
+                Returned::Nothing => {}
+            }
+        }
+    }
+
+    /// The request is to run again when this execution has ended.
+    pub(crate) fn reschedule(&mut self, index: usize) {
+        let Some(request) = self.requests.get_mut(index).and_then(Option::take) else { return };
+        match &mut self.batch {
+            Some(batch) => batch.reschedule(request),
+            None => request.responder.answer(Err(Error::internal(
+                "a request can only be rescheduled when 'execute' returns",
+            ))),
         }
     }
 
@@ -112,16 +130,34 @@ impl Executing {
         }
     }
 
+    /// Whether `execute` has not returned.
+    pub(crate) fn has_place(&self) -> bool {
+        self.batch.is_some()
+    }
+
     /// Whether nothing more will come for this batch.
     pub(crate) fn is_over(&self) -> bool {
         self.batch.is_none() && self.requests.iter().all(Option::is_none)
     }
 
     pub(crate) fn fail(mut self, error: &Error) {
-        for request in self.requests.drain(..).flatten() {
+        self.fail_open(error);
+    }
+
+    fn fail_open(&mut self, error: &Error) {
+        for request in self.requests.iter_mut().filter_map(Option::take) {
             request.responder.answer(Err(error.clone()));
         }
     }
+}
+
+/// What `execute` has returned for a request.
+pub(crate) enum Returned {
+    Response(Result<Response>),
+    /// A response sender answers, or has answered.
+    Nothing,
+    /// The request is to run again.
+    Again,
 }
 
 fn answer(mut request: Request, response: Result<Response>, computed: Instant) {

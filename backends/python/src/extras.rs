@@ -63,6 +63,12 @@ pub(crate) fn error_in(extras: &Value) -> Option<Error> {
     Some(Error::new(code, error["message"].as_str().unwrap_or("the model gave no reason")))
 }
 
+/// Places in a batch, listed under `key`.
+pub(crate) fn indices(extras: &Value, key: &str) -> impl Iterator<Item = usize> {
+    let listed = extras[key].as_array().into_iter().flatten();
+    listed.filter_map(Value::as_u64).map(|index| index as usize)
+}
+
 pub(crate) fn parameters_in(extras: &Value) -> Parameters {
     let Some(Value::Object(parameters)) = extras.get("parameters") else { return Vec::new() };
     parameters

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, Command};
 
+use crate::options::Options;
 use crate::span::Span;
 
 /// Room for many small frames, so that a writer rarely waits.
@@ -23,6 +24,7 @@ const PIPE_SIZE: usize = 1 << 20;
 
 /// Everything that is needed to start a worker, again and again.
 pub(crate) struct Launch {
+    pub(crate) options: Options,
     python: String,
     worker_dir: PathBuf,
     arena: Arena,
@@ -46,6 +48,7 @@ impl Launch {
         worker_dir: &Path,
         host: &Host,
         placement: &Placement,
+        options: &Options,
     ) -> Self {
         let args = json!({
             "model_config": model_config::to_json(&source.config),
@@ -57,6 +60,7 @@ impl Launch {
             "model_name": source.name,
         });
         Self {
+            options: options.clone(),
             python: source.setting("python").unwrap_or("python3").to_owned(),
             worker_dir: worker_dir.to_owned(),
             arena: host.arena.clone(),
@@ -65,6 +69,7 @@ impl Launch {
                 "version_dir": source.version_dir,
                 "model_file": model_file,
                 "args": args,
+                "execute_threads": options.threads,
             }),
         }
     }

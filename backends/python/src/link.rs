@@ -25,7 +25,7 @@ use crate::span::Span;
 use crate::tensors::{arena_bytes, move_to_arena, outgoing, slice_at};
 
 /// Lines of a worker's error output that are kept for the message about its death.
-const LAST_WORDS: usize = 12;
+const LAST_WORDS: usize = 24;
 
 /// Set in the number under which one of several answers is lent; calls have small numbers.
 const LEASE: u64 = 1 << 63;
@@ -39,6 +39,8 @@ pub(crate) struct Link {
     pub(crate) unsent: Notify,
     /// The instance is gone: the worker should be too.
     pub(crate) stopped: Notify,
+    /// The server is stopping and does not wait for what the worker does.
+    pub(crate) given_up: Notify,
     last_words: Mutex<VecDeque<String>>,
 }
 
@@ -95,6 +97,7 @@ impl Link {
             }),
             unsent: Notify::new(),
             stopped: Notify::new(),
+            given_up: Notify::new(),
             last_words: Mutex::default(),
         }
     }
@@ -373,6 +376,29 @@ impl Link {
         });
         drop(state);
         self.stopped.notify_one();
+    }
+
+    /// The server is stopping: a worker that does not wait for requests is not waited for.
+    pub(crate) fn give_up(&self) {
+        let state = self.lock();
+        if !state.executing.is_empty() || matches!(state.phase, Phase::Starting) {
+            self.given_up.notify_one();
+        }
+    }
+
+    /// The batches that the worker executes now, if it executes `count` at a time: the oldest that
+    /// have not come back.
+    pub(crate) fn running(&self, count: usize) -> Vec<u64> {
+        let state = self.lock();
+        let in_execute = state.executing.iter().filter(|(_, executing)| executing.has_place());
+        let mut ids: Vec<u64> = in_execute.map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        ids.truncate(count);
+        ids
+    }
+
+    pub(crate) fn is_starting(&self) -> bool {
+        matches!(self.lock().phase, Phase::Starting)
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

@@ -13,21 +13,22 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::Child;
 
+use crate::executing::Returned;
 use crate::frame::{
     Block, Broken, CALL, CANCEL_CALL, EXECUTED, FAILED, FINALIZED, Frame, LOG, READY,
     RELEASE_ANSWERS, RESPONSE, TensorData, WATCH, read_block, read_frame, read_numbers,
 };
 use crate::launch::{Launch, Launched};
+use crate::limits::EXIT_LIMIT;
 use crate::link::Link;
-use crate::{calls, extras};
+use crate::{calls, extras, limits};
 
-/// How long `finalize` may take before the process is killed.
-const FINALIZE_LIMIT: Duration = Duration::from_secs(10);
-/// How long a process may take to exit once its pipe is closed.
-const EXIT_LIMIT: Duration = Duration::from_secs(2);
 /// A worker that lived this long is started again at once when it dies.
 const STEADY: Duration = Duration::from_secs(10);
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(30);
+
+/// TRITONSERVER_REQUEST_RELEASE_RESCHEDULE.
+const RESCHEDULE: u64 = 2;
 
 /// Runs workers for `link` until the instance is dropped. The outcome of the first start is sent
 /// to `report`, and if that fails there is no second one.
@@ -78,6 +79,10 @@ enum End {
     Broken,
     /// It said itself why it cannot run.
     Failed(Error),
+    /// It did not do in time what is said here.
+    Late(&'static str, Option<Duration>),
+    /// The server is stopping and does not wait for it.
+    GivenUp,
 }
 
 impl Run<'_> {
@@ -100,27 +105,44 @@ impl Run<'_> {
         let end = tokio::select! {
             end = self.read(&answers) => end,
             () = write(&link, &requests) => End::Closed,
-            () = stop_limit(&link) => End::Closed,
-        };
-        let status = end_process(&mut child).await;
-        let _ = tokio::time::timeout(EXIT_LIMIT, logs).await;
-        let words = self.link.take_last_words();
-        match end {
-            End::Failed(error) => error,
-            End::Broken => Error::internal("the Python worker sent a frame that cannot be read"),
-            End::Closed => {
-                let mut message = format!(
-                    "the Python process of model instance '{}' {}",
-                    self.link.name,
-                    describe(status)
-                );
-                if !words.is_empty() {
-                    message.push_str("; its last output:\n");
-                    message.push_str(&words.join("\n"));
-                }
-                Error::internal(message)
+            () = limits::late_end(&link) => End::Closed,
+            () = limits::late_start(&link, launch.options.initialize_limit) => {
+                End::Late("become ready", launch.options.initialize_limit)
             }
+            () = limits::late_execute(&link, launch.options.execute_limit, launch.options.threads) => {
+                End::Late("return from 'execute'", launch.options.execute_limit)
+            }
+            () = link.given_up.notified() => End::GivenUp,
+        };
+        let status = match end {
+            End::Late(..) => limits::abort(&mut child).await,
+            End::GivenUp => limits::kill(&mut child).await,
+            _ => limits::end(&mut child).await,
+        };
+        let _ = tokio::time::timeout(EXIT_LIMIT, logs).await;
+        let fate = match end {
+            End::Failed(error) => return error,
+            End::GivenUp => return Error::unavailable("the server is stopping"),
+            End::Broken => "sent a frame that cannot be read".to_owned(),
+            End::Closed => describe(status),
+            End::Late(what, limit) => {
+                let limit = limit.unwrap_or_default().as_secs_f64();
+                format!("did not {what} within {limit} s and was ended")
+            }
+        };
+        self.death(&fate)
+    }
+
+    /// What clients and the log are told about the end of a worker.
+    fn death(&self, fate: &str) -> Error {
+        let mut message =
+            format!("the Python process of model instance '{}' {fate}", self.link.name);
+        let words = self.link.take_last_words();
+        if !words.is_empty() {
+            message.push_str("; its last output:\n");
+            message.push_str(&words.join("\n"));
         }
+        Error::internal(message)
     }
 
     /// Passes what the model prints on to the log.
@@ -214,13 +236,17 @@ impl Run<'_> {
         let mut at = 0;
         for _ in 0..frame.count {
             let (block, end) = read_block(frame.body, at).map_err(|Broken| End::Broken)?;
-            responses.push(self.response(&block, frame.body));
+            responses.push(self.returned(&block, frame.body));
             at = end;
         }
         let Some(mut executing) = self.link.take_executing(frame.id) else { return Ok(()) };
         if frame.count > 0 {
             executing.answer_all(responses);
-            return Ok(());
+        } else if !frame.body.is_empty() {
+            let (block, _) = read_block(frame.body, 0).map_err(|Broken| End::Broken)?;
+            for index in extras::indices(&extras::parse(block.extras), "reschedule") {
+                executing.reschedule(index);
+            }
         }
         let batch = executing.give_back_place();
         if !executing.is_over() {
@@ -286,6 +312,16 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// What `execute` has returned for one request.
+    fn returned(&self, block: &Block<'_>, body: &[u8]) -> Returned {
+        if !block.extras.is_empty()
+            && let Some(flags) = extras::parse(block.extras)["none"].as_u64()
+        {
+            return if flags == RESCHEDULE { Returned::Again } else { Returned::Nothing };
+        }
+        Returned::Response(self.response(block, body))
+    }
+
     fn response(&self, block: &Block<'_>, body: &[u8]) -> Result<Response> {
         if block.extras.is_empty() {
             return self.tensors(block, body).map(Response::new);
@@ -332,20 +368,6 @@ async fn write(link: &Link, requests: &AsyncFd<OwnedFd>) {
             ready.clear_ready();
         }
     }
-}
-
-/// Ends when the instance was dropped and its worker has had its time to finalize.
-async fn stop_limit(link: &Link) {
-    link.stopped.notified().await;
-    tokio::time::sleep(FINALIZE_LIMIT).await;
-}
-
-async fn end_process(child: &mut Child) -> io::Result<ExitStatus> {
-    if let Ok(status) = tokio::time::timeout(EXIT_LIMIT, child.wait()).await {
-        return status;
-    }
-    child.start_kill()?;
-    child.wait().await
 }
 
 fn describe(status: io::Result<ExitStatus>) -> String {

@@ -36,6 +36,7 @@ fn host() -> Host {
         pulse: Pulse::default(),
         metrics: Default::default(),
         alive: Arc::new(()),
+        ending: Default::default(),
     }
 }
 

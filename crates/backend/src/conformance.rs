@@ -291,6 +291,7 @@ impl TestHost {
             pulse: Pulse::default(),
             metrics: Default::default(),
             alive: alive.clone(),
+            ending: Default::default(),
         };
         Self { host, alive }
     }

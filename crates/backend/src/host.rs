@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nereid_arena::Arena;
-use nereid_inference::Request;
+use nereid_inference::{Cancellation, Request};
 use nereid_metrics::Registry;
 use tokio::sync::Notify;
 
@@ -22,6 +22,9 @@ pub struct Host {
     pub metrics: Registry,
     /// Held by everything that must come to an end before the server exits.
     pub alive: Arc<()>,
+    /// Set when the server waits no longer for requests that still run: whoever waits for somebody
+    /// else on their behalf gives up.
+    pub ending: Cancellation,
 }
 
 /// Runs a request on whatever model it names. Never blocks; the answer goes to the responder.

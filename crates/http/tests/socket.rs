@@ -45,6 +45,7 @@ async fn start() -> Running {
         pulse: pulse.clone(),
         metrics: Default::default(),
         alive: Arc::new(()),
+        ending: Default::default(),
     };
     let repositories = Repositories {
         paths: vec![folder.path().to_owned()],

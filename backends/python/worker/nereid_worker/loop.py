@@ -181,7 +181,7 @@ class Worker:
         """The frame with what `execute` has returned."""
         if self.state.decoupled:
             _refuse_responses(responses)
-            return frames.frame(frames.EXECUTED, frame_id)
+            return self._returned(requests, frame_id)
         if responses is None and any(request._sender is not None for request in requests):
             responses = [None] * len(requests)
         _check_responses(requests, responses)
@@ -196,6 +196,14 @@ class Worker:
             self.codec.free(taken)
             raise
         return frames.frame(frames.EXECUTED, frame_id, len(blocks), b"".join(blocks))
+
+    def _returned(self, requests, frame_id):
+        """The frame that says that `execute` of a decoupled model has returned."""
+        again = [r._index for r in requests if r._release_flags == _RESCHEDULE]
+        if not again:
+            return frames.frame(frames.EXECUTED, frame_id)
+        note = self.codec.note({"reschedule": again})
+        return frames.frame(frames.EXECUTED, frame_id, 0, note)
 
     def _no_response(self, request):
         """A block that says what becomes of a request that `execute` returned None for."""

@@ -1,0 +1,82 @@
+//! How long a worker may take, and what becomes of one that takes longer.
+
+use std::collections::HashMap;
+use std::future::pending;
+use std::io;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use tokio::process::Child;
+
+use crate::link::Link;
+
+/// How long `finalize` may take before the process is killed.
+const FINALIZE_LIMIT: Duration = Duration::from_secs(10);
+/// How long a process may take to exit once its pipe is closed.
+pub(crate) const EXIT_LIMIT: Duration = Duration::from_secs(2);
+/// How long it may take to write down where it hangs.
+const ABORT_LIMIT: Duration = Duration::from_secs(1);
+
+/// Ends when the worker has not become ready in time.
+pub(crate) async fn late_start(link: &Link, limit: Option<Duration>) {
+    let Some(limit) = limit else { return pending().await };
+    tokio::time::sleep(limit).await;
+    if !link.is_starting() {
+        pending().await
+    }
+}
+
+/// Ends when one of the `threads` batches that the worker executes at a time has not come back in
+/// time. What waits in its pipe does not count.
+pub(crate) async fn late_execute(link: &Link, limit: Option<Duration>, threads: usize) {
+    let Some(limit) = limit else { return pending().await };
+    let tick = (limit / 10).clamp(Duration::from_millis(10), Duration::from_secs(1));
+    let mut since: HashMap<u64, Instant> = HashMap::new();
+    loop {
+        tokio::time::sleep(tick).await;
+        let (now, running) = (Instant::now(), link.running(threads));
+        since.retain(|id, _| running.contains(id));
+        if running.iter().any(|id| now - *since.entry(*id).or_insert(now) >= limit) {
+            return;
+        }
+    }
+}
+
+/// Ends when the instance was dropped and its worker has had its time to finalize.
+pub(crate) async fn late_end(link: &Link) {
+    link.stopped.notified().await;
+    tokio::time::sleep(FINALIZE_LIMIT).await;
+}
+
+/// Waits for a process whose pipe is closed, and kills it if that takes long.
+pub(crate) async fn end(child: &mut Child) -> io::Result<ExitStatus> {
+    match tokio::time::timeout(EXIT_LIMIT, child.wait()).await {
+        Ok(status) => status,
+        Err(_) => kill(child).await,
+    }
+}
+
+/// Ends a process that hangs. Told to abort, Python writes down where each of its threads is.
+pub(crate) async fn abort(child: &mut Child) -> io::Result<ExitStatus> {
+    if let Some(pid) = pid(child) {
+        let _ = kill_process(pid, Signal::ABORT);
+    }
+    match tokio::time::timeout(ABORT_LIMIT, child.wait()).await {
+        Ok(status) => status,
+        Err(_) => kill(child).await,
+    }
+}
+
+/// Kills a process and those that it has started.
+pub(crate) async fn kill(child: &mut Child) -> io::Result<ExitStatus> {
+    if let Some(pid) = pid(child) {
+        let _ = kill_process_group(pid, Signal::KILL);
+    }
+    child.start_kill()?;
+    child.wait().await
+}
+
+fn pid(child: &Child) -> Option<Pid> {
+    Pid::from_raw(i32::try_from(child.id()?).ok()?)
+}
