@@ -7,6 +7,7 @@ meanwhile. So nothing here depends on how fast the machine is.
 import http.client
 import json
 import select
+import urllib.request
 
 import numpy as np
 import pytest
@@ -192,3 +193,22 @@ def test_ragged_inputs_share_a_batch(server, repository):
     calls += [Call(server, "ragged", columns, columns) for columns in (1, 2, 3)]
     open_gate(repository, "ragged")
     assert [call.result() for call in calls[1:]] == [[2, [1, 2, 3]]] * 3
+
+
+def test_metrics_say_how_batches_came_about(tmp_path):
+    """Requests of two shapes, then more than fit, behind one that holds the instance."""
+    gated(tmp_path, "counted", "dynamic_batching { }", max_batch_size=3)
+    with Server(tmp_path) as server:
+        calls = [Call(server, "counted", -1)]
+        calls += [Call(server, "counted", 1, columns) for columns in (2, 3, 3, 3, 3)]
+        open_gate(tmp_path, "counted")
+        assert [call.result()[0] for call in calls] == [1, 2, 3, 3, 3, 4]
+        with urllib.request.urlopen("http://127.0.0.1:%d/metrics" % server.metrics_port) as page:
+            lines = set(page.read().decode().splitlines())
+    for reason, count in [("IDLE_INSTANCE", 2), ("SHAPE", 1), ("FULL", 1), ("DELAY", 0)]:
+        labelled = 'model="counted",reason="%s",version="1"' % reason
+        assert "nv_inference_batch_close_count{%s} %d" % (labelled, count) in lines
+    labels = 'model="counted",version="1"'
+    for bound, count in [("1", 3), ("2", 3), ("3", 4), ("+Inf", 4)]:
+        assert 'nv_inference_batch_size_bucket{%s,le="%s"} %d' % (labels, bound, count) in lines
+    assert 'nv_inference_batch_size_sum{%s} 6' % labels in lines

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use nereid_metrics::{Labels, Page};
+use nereid_metrics::{Buckets, Labels, Page};
 use nereid_model_config::ModelConfig;
 
-use crate::model::ModelVersion;
+use crate::model::{ModelVersion, Scheduler};
 use crate::server::Server;
 use crate::statistics::{Duration, FailureReason, ModelStatistics};
 
@@ -32,6 +32,9 @@ fn write_model(page: &mut Page, model: &Arc<ModelVersion>, durations: bool) {
     write_counts(page, labels, &statistics);
     if durations {
         write_durations(page, labels, &statistics);
+    }
+    if model.config.max_batch_size > 1 {
+        write_batches(page, model, &statistics);
     }
     page.gauge(
         "nv_inference_pending_request_count",
@@ -66,6 +69,31 @@ fn write_counts(page: &mut Page, labels: &Labels, statistics: &ModelStatistics) 
     );
     for (reason, count) in FailureReason::ALL.iter().zip(statistics.failures) {
         failures.add(&labels.clone().with("reason", reason.as_str()), count);
+    }
+}
+
+/// How large the batches of a model were, and why the dynamic batcher let them go.
+fn write_batches(page: &mut Page, model: &ModelVersion, statistics: &ModelStatistics) {
+    let largest = f64::from(model.config.max_batch_size);
+    let powers = (0..).map(|power| f64::from(1u32 << power)).take_while(|size| *size < largest);
+    let bounds: Vec<f64> = powers.chain([largest]).collect();
+    let mut counts = vec![0; bounds.len() + 1];
+    let mut sum = 0;
+    for batch in &statistics.batches {
+        let bucket = bounds.partition_point(|bound| *bound < batch.batch_size as f64);
+        counts[bucket] += batch.compute_infer.count;
+        sum += batch.batch_size * batch.compute_infer.count;
+    }
+    let buckets = Buckets { bounds: &bounds, counts: &counts, sum: sum as f64 };
+    page.histogram("nv_inference_batch_size", "Sizes of the batches that were executed")
+        .add_histogram(&model.metric_labels, &buckets);
+    let Scheduler::Pool(pool) = &model.scheduler else { return };
+    if model.config.dynamic_batching().is_some() {
+        let help = "Number of batches by why the dynamic batcher waited for no further requests";
+        let mut batches = page.counter("nv_inference_batch_close_count", help);
+        for (closed, count) in pool.closed() {
+            batches.add(&model.metric_labels.clone().with("reason", closed.as_str()), count);
+        }
     }
 }
 

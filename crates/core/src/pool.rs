@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use nereid_backend::{Batch, BatchOwner, BatchReport};
 use nereid_inference::{Error, Request};
-use nereid_scheduler::{Dispatch, Rejected, Scheduler, Step};
+use nereid_scheduler::{Closed, Dispatch, Rejected, Scheduler, Step};
 use tokio::runtime::Handle;
 
 use crate::instances::Instances;
@@ -43,6 +43,8 @@ struct State {
     noted: bool,
     /// When the timer that is set will fire.
     timer: Option<Instant>,
+    /// Batches by why the dynamic batcher let them go, as in [`Closed::ALL`].
+    closed: [u64; Closed::ALL.len()],
 }
 
 impl Pool {
@@ -54,7 +56,14 @@ impl Pool {
     ) -> Arc<Self> {
         let Scheduling { scheduler, ahead, ordering, sequencing } = scheduling;
         let places = runners.iter().map(|runner| runner.depth().min(ahead)).collect();
-        let state = State { scheduler, places, pumping: false, noted: false, timer: None };
+        let state = State {
+            scheduler,
+            places,
+            pumping: false,
+            noted: false,
+            timer: None,
+            closed: Default::default(),
+        };
         Arc::new(Self {
             runners,
             _passive: passive,
@@ -77,6 +86,11 @@ impl Pool {
         }
         self.lock().scheduler.push(request, Instant::now());
         self.pump();
+    }
+
+    /// How many batches the dynamic batcher let go, by why.
+    pub(crate) fn closed(&self) -> impl Iterator<Item = (Closed, u64)> {
+        Closed::ALL.into_iter().zip(self.lock().closed)
     }
 
     /// Hands out batches until the scheduler wants none or no instance is free.
@@ -119,6 +133,9 @@ impl Pool {
         match step {
             Step::Dispatch(dispatch) => {
                 state.places[dispatch.instance] -= 1;
+                if let Some(closed) = dispatch.closed {
+                    state.closed[closed as usize] += 1;
+                }
                 Some(dispatch)
             }
             Step::WaitUntil(until) => {
@@ -130,7 +147,7 @@ impl Pool {
     }
 
     fn run(self: &Arc<Self>, dispatch: Dispatch) {
-        let Dispatch { instance, mut requests, idle_rows, sequences } = dispatch;
+        let Dispatch { instance, mut requests, idle_rows, sequences, .. } = dispatch;
         if let Some(sequencing) = &self.sequencing {
             sequencing.complete(&mut requests, &idle_rows, &sequences);
         }

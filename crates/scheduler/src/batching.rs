@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use nereid_inference::{Error, Request, log_prefix};
 
+use crate::closed::Closed;
 use crate::fit::Limits;
 use crate::hold::Hold;
 use crate::level::{Level, Waiting};
@@ -137,22 +138,27 @@ impl Queue {
     pub fn step(&mut self, now: Instant, places: &[usize]) -> Step {
         let timeout = self.expire(now);
         let Some(instance) = freest(places) else { return wait(timeout) };
-        let Some(delay) = self.max_queue_delay else { return self.dispatch(instance, 1) };
+        let Some(delay) = self.max_queue_delay else { return self.dispatch(instance, 1, None) };
         if !self.hold.is_over() && self.hold.holds(self.waiting, 0) {
             return wait(timeout);
         }
         let waiting = self.levels.values().flat_map(Level::iter);
         let waiting = waiting.map(|waiting| (&waiting.request, waiting.since));
         let Some(fit) = self.limits.fit(waiting) else { return Step::Idle };
-        match fit.oldest.checked_add(delay) {
-            Some(deadline) if now >= deadline => self.dispatch(instance, fit.take()),
-            _ if fit.closed => self.dispatch(instance, fit.take()),
-            deadline => wait(earlier(deadline, timeout)),
+        let deadline = fit.oldest.checked_add(delay);
+        let over = match deadline.is_some_and(|deadline| now >= deadline) {
+            true if delay.is_zero() => Some(Closed::IdleInstance),
+            true => Some(Closed::Delay),
+            false => None,
+        };
+        match fit.closed.or(over) {
+            None => wait(earlier(deadline, timeout)),
+            closed => self.dispatch(instance, fit.take(), closed),
         }
     }
 
     /// Takes out the first `count` requests, or as many as there are.
-    fn dispatch(&mut self, instance: usize, count: usize) -> Step {
+    fn dispatch(&mut self, instance: usize, count: usize, closed: Option<Closed>) -> Step {
         let count = count.min(self.waiting);
         if count == 0 {
             return Step::Idle;
@@ -163,7 +169,7 @@ impl Queue {
             requests.extend((0..left).map_while(|_| level.pop()).map(|waiting| waiting.request));
         }
         self.waiting -= count;
-        Step::Dispatch(Dispatch { instance, requests, ..Dispatch::default() })
+        Step::Dispatch(Dispatch { instance, requests, closed, ..Dispatch::default() })
     }
 
     /// Applies the policies to the requests that have waited too long. Returns when the next may.

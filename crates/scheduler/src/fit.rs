@@ -4,6 +4,8 @@ use std::time::Instant;
 
 use nereid_inference::Request;
 
+use crate::Closed;
+
 /// What makes a batch.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Limits {
@@ -21,8 +23,8 @@ pub(crate) struct Fit {
     size: usize,
     /// The largest part of it whose size is a preferred one, in requests.
     preferred: Option<usize>,
-    /// Nothing that may still come can make it better.
-    pub(crate) closed: bool,
+    /// Why nothing that may still come can make it better, if so.
+    pub(crate) closed: Option<Closed>,
     /// When the first of its requests arrived.
     pub(crate) oldest: Instant,
 }
@@ -42,19 +44,29 @@ impl Limits {
         mut waiting: impl Iterator<Item = (&'a Request, Instant)>,
     ) -> Option<Fit> {
         let (first, since) = waiting.next()?;
-        let mut fit = Fit { count: 0, size: 0, preferred: None, closed: false, oldest: since };
+        let mut fit = Fit { count: 0, size: 0, preferred: None, closed: None, oldest: since };
         self.add(&mut fit, first, since);
         for (request, since) in waiting {
-            if fit.closed {
-                break;
+            if fit.closed.is_none() {
+                fit.closed = self.keeps_out(&fit, first, request);
             }
-            if fit.size + request.batch_size > self.max_batch_size || !self.joins(first, request) {
-                fit.closed = true;
+            if fit.closed.is_some() {
                 break;
             }
             self.add(&mut fit, request, since);
         }
         Some(fit)
+    }
+
+    /// Why a request cannot be of a batch.
+    fn keeps_out(&self, fit: &Fit, first: &Request, request: &Request) -> Option<Closed> {
+        if fit.size + request.batch_size > self.max_batch_size {
+            Some(Closed::Full)
+        } else if self.joins(first, request) {
+            None
+        } else {
+            Some(Closed::Shape)
+        }
     }
 
     fn add(&self, fit: &mut Fit, request: &Request, since: Instant) {
@@ -65,7 +77,10 @@ impl Limits {
             fit.preferred = Some(fit.count);
         }
         let best = self.preferred_batch_sizes.last() == Some(&fit.size);
-        fit.closed = best || fit.size >= self.max_batch_size;
+        fit.closed = match fit.size >= self.max_batch_size {
+            true => Some(Closed::Full),
+            false => best.then_some(Closed::Preferred),
+        };
     }
 
     /// Whether two requests differ in nothing but their first dimension and their ragged inputs.

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod batching;
+mod closed;
 mod fit;
 mod hold;
 mod level;
@@ -15,6 +16,7 @@ mod sequence;
 mod step;
 
 pub use batching::{Batching, Dynamic, Queue};
+pub use closed::Closed;
 pub use hold::Hold;
 pub use policy::{QueuePolicies, QueuePolicy, TimeoutAction};
 pub use scheduler::Scheduler;

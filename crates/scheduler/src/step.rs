@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use crate::Closed;
 use nereid_inference::{Error, Request};
 
 /// What to do now.
@@ -22,6 +23,8 @@ pub struct Dispatch {
     pub requests: Vec<Request>,
     /// Rows of the batch that belong to sequences which have nothing to run now.
     pub idle_rows: Vec<usize>,
+    /// Why the dynamic batcher let it go; `None` from everybody else.
+    pub closed: Option<Closed>,
     /// The sequence of each request, by a key of its own; empty where there are no sequences.
     pub sequences: Vec<u64>,
 }

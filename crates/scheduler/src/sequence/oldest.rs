@@ -14,7 +14,7 @@ impl Sequences {
         // Each sequence brings one request at a time, so nobody else can come once all have.
         let complete = ready.len() == self.slots.per_instance();
         let over = deadline.is_some_and(|deadline| now >= deadline);
-        if !(fit.closed || complete || over) {
+        if !(fit.closed.is_some() || complete || over) {
             return Plan::WaitUntil(deadline);
         }
         let slots = ready.iter().map(|&(_, slot)| slot).take(fit.take()).collect();
