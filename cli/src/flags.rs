@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{ArgAction, Args};
 use nereid_cache::Settings;
-use nereid_core::ControlMode;
+use nereid_core::{ControlMode, Limiter, Supply};
 use nereid_inference::Error;
 
 use crate::metrics::MetricsFlags;
@@ -56,6 +57,14 @@ pub(crate) struct ServeFlags {
     /// The old form of --cache-config=local,size=BYTES.
     #[arg(long, value_name = "BYTES", conflicts_with = "cache_config")]
     pub(crate) response_cache_byte_size: Option<u64>,
+    /// Let instances run only when the resources that they need are free, by the shares that
+    /// `rate_limiter` of their groups names.
+    #[arg(long, default_value = "off", value_parser = ["execution_count", "off"])]
+    pub(crate) rate_limit: String,
+    /// What there is of a resource: `<name>:<count>[:<device>]`. Without any, there is of each what
+    /// the instance that needs most of it needs.
+    #[arg(long, value_name = "RESOURCE", value_parser = resource)]
+    pub(crate) rate_limit_resource: Vec<Supply>,
     /// How long to wait for requests that are running when the server is told to stop.
     #[arg(long, default_value_t = 30)]
     pub(crate) exit_timeout_secs: u64,
@@ -147,8 +156,6 @@ const NOT_YET: &[&str] = &[
     "model-load-retry-count",
     "model-namespacing",
     "pinned-memory-pool-byte-size",
-    "rate-limit",
-    "rate-limit-resource",
     "repoagent-directory",
     "reuse-http-port",
     "sagemaker-port",
@@ -181,6 +188,10 @@ impl ServeFlags {
             given.push(("local".to_owned(), "size".to_owned(), size.to_string()));
         }
         Settings::new(&given)
+    }
+
+    pub(crate) fn limiter(&self) -> Option<Arc<Limiter>> {
+        (self.rate_limit != "off").then(|| Limiter::new(self.rate_limit_resource.clone()))
     }
 
     /// The models to load at start; `None`: all of them.
@@ -231,6 +242,18 @@ fn backend_setting(text: &str) -> Result<(String, String, String), String> {
         .filter(|(key, _)| !key.is_empty())
         .ok_or("expected <backend>,<key>=<value> or <key>=<value>")?;
     Ok((backend.to_owned(), key.to_owned(), value.to_owned()))
+}
+
+fn resource(text: &str) -> Result<Supply, String> {
+    let expected = || "expected <name>:<count> or <name>:<count>:<device>".to_owned();
+    let mut parts = text.split(':');
+    let name = parts.next().filter(|name| !name.is_empty()).ok_or_else(expected)?;
+    let count = parts.next().and_then(|count| count.parse().ok()).ok_or_else(expected)?;
+    let device = parts.next().map(str::parse).transpose().map_err(|_| expected())?;
+    match parts.next() {
+        Some(_) => Err(expected()),
+        None => Ok(Supply { resource: name.to_owned(), count, device }),
+    }
 }
 
 fn cache_setting(text: &str) -> Result<(String, String, String), String> {
@@ -305,6 +328,19 @@ mod tests {
             [own("python", "python", "/usr/bin/python3"), own("", "a", "b")]
         );
         assert!(parse(&["--backend-config=nonsense"]).is_err());
+    }
+
+    #[test]
+    fn rate_limits() {
+        let supply = |count, device| Supply { resource: "R".to_owned(), count, device };
+        let flags = parse(&["--rate-limit-resource=R:3", "--rate-limit-resource=R:2:1"]).unwrap();
+        assert_eq!(flags.rate_limit_resource, [supply(3, None), supply(2, Some(1))]);
+        assert!(flags.limiter().is_none());
+        assert!(parse(&["--rate-limit=execution_count"]).unwrap().limiter().is_some());
+        for wrong in ["=R", "=:1", "=R:x", "=R:-1", "=R:1:x", "=R:1:0:4"] {
+            parse(&[&format!("--rate-limit-resource{wrong}")]).unwrap_err();
+        }
+        parse(&["--rate-limit=sometimes"]).unwrap_err();
     }
 
     #[test]

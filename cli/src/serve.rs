@@ -203,6 +203,7 @@ fn lifecycle(
         auto_complete: !flags.disable_auto_complete_config && !flags.strict_model_config,
         config_name: flags.model_config_name.clone(),
         cache,
+        limiter: flags.limiter(),
         latencies: flags.metrics.latencies(),
     };
     Lifecycle::new(repositories, server, flags.control_mode())

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nereid_inference::{
-    Answer, Cancellation, Code, Error, Request, Responder, Response, ResponseSink, Result, Tensor,
-    Times, Watch,
+    Answer, Cancellation, Code, Error, Nesting, Request, Responder, Response, ResponseSink, Result,
+    Tensor, Times, Watch,
 };
 
 use crate::executing::Heritage;
@@ -24,8 +24,7 @@ pub(crate) fn start(
     let extras = extras::parse(extras);
     let model = extras["model_name"].as_str().unwrap_or_default();
     let version = extras["model_version"].as_i64().filter(|&version| version > 0);
-    let parent = extras["request"].as_u64();
-    let heritage = parent.map(|id| link.heritage(id)).unwrap_or_default();
+    let heritage = link.heritage(extras["request"].as_u64());
     let stream = extras["decoupled"].as_bool().unwrap_or_default();
     let may_cancel = stream || extras["may_cancel"].as_bool().unwrap_or_default();
     let (cancellation, watches) = cancellation(&heritage, may_cancel);
@@ -50,6 +49,7 @@ pub(crate) fn start(
     if request.timeout_us == 0 {
         request.timeout_us = heritage.timeout_us;
     }
+    request.nesting = Nesting { holds: heritage.holds, ..Nesting::default() }.call();
     match inputs {
         Ok(inputs) => {
             request.inputs = inputs;

@@ -28,6 +28,8 @@ pub(crate) struct Heritage {
     pub(crate) priority: u64,
     /// What is left of the longest time that a client would wait; 0 if one sets no limit.
     pub(crate) timeout_us: u64,
+    /// Its execution holds resources of the rate limiter meanwhile.
+    pub(crate) holds: bool,
 }
 
 impl Executing {
@@ -57,6 +59,7 @@ impl Executing {
             cancellations: open().map(|request| request.cancellation.clone()).collect(),
             priority: open().map(|request| request.priority).filter(|&p| p > 0).min().unwrap_or(0),
             timeout_us: open().map(left).max().filter(|&left| left < u64::MAX).unwrap_or(0),
+            holds: self.holds(),
         }
     }
 
@@ -68,6 +71,10 @@ impl Executing {
     /// Keeps `watch` as long as this batch is in the worker.
     pub(crate) fn keep(&mut self, watch: Watch) {
         self.watches.push(watch);
+    }
+
+    pub(crate) fn holds(&self) -> bool {
+        self.requests.iter().flatten().any(|request| request.nesting.holds)
     }
 
     /// `execute` has returned something for each request.

@@ -288,9 +288,17 @@ impl Link {
         self.lock().executing.insert(id, executing);
     }
 
-    /// What a request made on behalf of the batch `id` takes over; nothing if that is over.
-    pub(crate) fn heritage(&self, id: u64) -> Heritage {
-        self.lock().executing.get(&id).map(Executing::heritage).unwrap_or_default()
+    /// What a request made on behalf of the batch `id` takes over; little if that is over, or if
+    /// the worker does not say for whom it is made: then anybody may wait for it.
+    pub(crate) fn heritage(&self, id: Option<u64>) -> Heritage {
+        let state = self.lock();
+        match id.and_then(|id| state.executing.get(&id)) {
+            Some(batch) => batch.heritage(),
+            None => {
+                let holds = state.executing.values().any(Executing::holds);
+                Heritage { holds, ..Heritage::default() }
+            }
+        }
     }
 
     /// The model asks whether a request was cancelled: answered now, and told later.

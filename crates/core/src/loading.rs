@@ -17,6 +17,7 @@ use crate::ensemble::{self, Ensemble};
 use crate::instances::{self, Instances};
 use crate::labels::Labels;
 use crate::latencies::{Latencies, LatencySettings};
+use crate::limits::{Limiter, Limits};
 use crate::metrics::metric_labels;
 use crate::model::{ModelVersion, Scheduler};
 use crate::pool::Pool;
@@ -40,6 +41,8 @@ pub struct Repositories {
     pub config_name: Option<String>,
     /// Where the responses of models that ask for it are kept.
     pub cache: Option<Arc<ResponseCache>>,
+    /// What models have to share, if anything.
+    pub limiter: Option<Arc<Limiter>>,
     pub latencies: LatencySettings,
 }
 
@@ -125,6 +128,7 @@ impl Repositories {
         refuse_unsupported(&config)?;
         source.config = Arc::new(config);
         let model: Arc<dyn Model> = Arc::from(backend.load(&source, &self.host)?);
+        let limits = Limits::new(&source.config, self.limiter.as_ref())?;
         let active = instances::active_count(&source.config);
         let scheduling = Scheduling::new(&source.config, &source.model_dir, active)?;
         let warmup = warmup(&source)?;
@@ -132,7 +136,8 @@ impl Repositories {
             warmup.run(runner, placement, scheduling.sequencing.as_ref())
         })?;
         let recorder = self.recorder(&source.config);
-        let pool = Pool::new(instances, scheduling, recorder.clone(), self.host.reactor.clone());
+        let reactor = self.host.reactor.clone();
+        let pool = Pool::new(instances, scheduling, limits, recorder.clone(), reactor);
         self.finished(prepared, version, source.config, recorder, Scheduler::Pool(pool), began)
     }
 
@@ -151,6 +156,7 @@ impl Repositories {
             signature: Signature::new(&config)?,
             reshapes: Reshapes::new(&config),
             labels: Labels::read(&config, &prepared.folder.path)?,
+            limiter: self.limiter.clone(),
             caching: Caching::new(&config, self.cache.as_ref()),
             metric_labels: metric_labels(&config, version),
             config,

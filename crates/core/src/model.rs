@@ -11,6 +11,7 @@ use crate::admit::Signature;
 use crate::caching::Caching;
 use crate::ensemble::Ensemble;
 use crate::labels::Labels as ClassLabels;
+use crate::limits::Limiter;
 use crate::pool::Pool;
 use crate::reshape::Reshapes;
 use crate::statistics::{Observer, Recorder};
@@ -24,6 +25,8 @@ pub struct ModelVersion {
     pub(crate) labels: ClassLabels,
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) scheduler: Scheduler,
+    /// Where the server has one.
+    pub(crate) limiter: Option<Arc<Limiter>>,
     /// Where responses are cached.
     pub(crate) caching: Option<Caching>,
     /// What tells its metrics from those of others.
@@ -70,6 +73,11 @@ impl ModelVersion {
         request.responder.times.queued = Some(Instant::now());
         let batch_size = request.batch_size;
         request.responder.wrap(|inner| Observer::new(inner, self, batch_size));
+        if request.nesting.caller_holds
+            && let Some(limiter) = &self.limiter
+        {
+            limiter.watch_call(&mut request);
+        }
         match &self.caching {
             Some(caching) => caching.submit(self, request),
             None => self.enqueue(request),

@@ -9,10 +9,11 @@ use std::time::Instant;
 
 use nereid_backend::{Batch, BatchOwner, BatchReport};
 use nereid_inference::{Error, Request};
-use nereid_scheduler::{Closed, Dispatch, Rejected, Scheduler, Step};
+use nereid_scheduler::{Closed, Dispatch, Rejected, Scheduler, Step, Urgent, earlier};
 use tokio::runtime::Handle;
 
 use crate::instances::Instances;
+use crate::limits::Limits;
 use crate::ordering::Ordering;
 use crate::scheduling::Scheduling;
 use crate::seat::Runner;
@@ -30,6 +31,8 @@ pub(crate) struct Pool {
     ordering: Option<Ordering>,
     /// Where the model has sequences.
     sequencing: Option<Sequencing>,
+    /// Where the instances have a share in the rate limiter.
+    limits: Option<Limits>,
     recorder: Arc<Recorder>,
     reactor: Handle,
 }
@@ -45,16 +48,22 @@ struct State {
     timer: Option<Instant>,
     /// Batches by why the dynamic batcher let them go, as in [`Closed::ALL`].
     closed: [u64; Closed::ALL.len()],
+    /// How many of the requests that wait a model has made; counted only under the rate limiter.
+    called: usize,
 }
 
 impl Pool {
     pub(crate) fn new(
         Instances { active: runners, passive }: Instances,
         scheduling: Scheduling,
+        limits: Option<Limits>,
         recorder: Arc<Recorder>,
         reactor: Handle,
     ) -> Arc<Self> {
-        let Scheduling { scheduler, ahead, ordering, sequencing } = scheduling;
+        let Scheduling { scheduler, mut ahead, ordering, sequencing } = scheduling;
+        if limits.is_some() {
+            ahead = 1; // What an instance holds, it holds for one batch.
+        }
         let places = runners.iter().map(|runner| runner.depth().min(ahead)).collect();
         let state = State {
             scheduler,
@@ -63,17 +72,23 @@ impl Pool {
             noted: false,
             timer: None,
             closed: Default::default(),
+            called: 0,
         };
-        Arc::new(Self {
+        let pool = Arc::new(Self {
             runners,
             _passive: passive,
             ahead,
             state: Mutex::new(state),
             ordering,
             sequencing,
+            limits,
             recorder,
             reactor,
-        })
+        });
+        if let Some(limits) = &pool.limits {
+            limits.attach(&pool);
+        }
+        pool
     }
 
     /// Fifth stop of a request: into the scheduler, and on if an instance is free.
@@ -84,7 +99,12 @@ impl Pool {
                 request.model
             ))));
         }
-        self.lock().scheduler.push(request, Instant::now());
+        let mut state = self.lock();
+        if self.limits.is_some() {
+            state.called += usize::from(request.nesting.called);
+        }
+        state.scheduler.push(request, Instant::now());
+        drop(state);
         self.pump();
     }
 
@@ -98,7 +118,7 @@ impl Pool {
     /// An instance may finish inside `run` and come back here through `batch_done`; that inner
     /// call, like one from another thread, leaves a note and returns, so that no instance is ever
     /// entered twice.
-    fn pump(self: &Arc<Self>) {
+    pub(crate) fn pump(self: &Arc<Self>) {
         let mut state = self.lock();
         state.noted = true;
         if state.pumping {
@@ -110,6 +130,11 @@ impl Pool {
             loop {
                 let dispatch = self.next(&mut state);
                 let rejected = state.scheduler.take_rejected();
+                if self.limits.is_some() {
+                    let rejected = rejected.iter().map(|rejected| &rejected.request);
+                    let started = dispatch.iter().flat_map(|dispatch| &dispatch.requests);
+                    state.called = state.called.saturating_sub(called(rejected.chain(started)));
+                }
                 if dispatch.is_none() && rejected.is_empty() {
                     break;
                 }
@@ -122,11 +147,18 @@ impl Pool {
             }
         }
         state.pumping = false;
+        drop(state);
+        if let Some(limits) = &self.limits {
+            limits.wake();
+        }
     }
 
     /// Sixth stop: the scheduler's decision.
     fn next(self: &Arc<Self>, state: &mut State) -> Option<Dispatch> {
-        let step = state.scheduler.step(Instant::now(), &state.places);
+        let step = match &self.limits {
+            None => state.scheduler.step(Instant::now(), &state.places),
+            Some(limits) => limited_step(limits, state),
+        };
         if let Some(sequencing) = &self.sequencing {
             sequencing.forget(&state.scheduler.take_lost());
         }
@@ -153,6 +185,9 @@ impl Pool {
         }
         if let Some(ordering) = &self.ordering {
             requests.iter_mut().for_each(|request| ordering.join(request));
+        }
+        if let Some(limits) = &self.limits {
+            limits.mark(instance, &mut requests);
         }
         self.runners[instance].run(Batch::new(requests, self.clone(), instance));
     }
@@ -207,10 +242,51 @@ impl BatchOwner for Pool {
         }
         let mut state = self.lock();
         state.places[seat] += 1;
+        if self.limits.is_some() {
+            state.called += called(again.iter());
+        }
         state.scheduler.batch_done(seat, again, Instant::now);
+        if let Some(limits) = &self.limits {
+            let again = state.scheduler.waiting() > 0;
+            limits.done(seat, again.then_some(Urgent(state.called > 0)));
+        }
         drop(state);
         self.pump();
     }
+}
+
+/// As [`Scheduler::step`], with the free instances that the rate limiter lets run. What is granted
+/// and not needed goes back at once.
+fn limited_step(limits: &Limits, state: &mut State) -> Step {
+    let now = Instant::now();
+    let mut until = None;
+    let mut open = vec![0; state.places.len()];
+    for instance in limits.by_turn(&state.places) {
+        let wanted = state.scheduler.waiting() > 0;
+        if wanted && !limits.claim(instance, Urgent(state.called > 0)) {
+            continue;
+        }
+        if wanted {
+            open[instance] = 1;
+            match state.scheduler.step(now, &open) {
+                dispatch @ Step::Dispatch(_) => return dispatch,
+                Step::WaitUntil(moment) => until = earlier(until, Some(moment)),
+                Step::Idle => {}
+            }
+            open[instance] = 0;
+        }
+        limits.give_back(instance);
+    }
+    match state.scheduler.step(now, &open) {
+        Step::WaitUntil(moment) => until = earlier(until, Some(moment)),
+        Step::Dispatch(_) | Step::Idle => {}
+    }
+    until.map_or(Step::Idle, Step::WaitUntil)
+}
+
+/// How many of the requests a model has made.
+fn called<'a>(requests: impl Iterator<Item = &'a Request>) -> usize {
+    requests.filter(|request| request.nesting.called).count()
 }
 
 fn answer(Rejected { request, error }: Rejected) {

@@ -56,6 +56,7 @@ async fn start() -> Running {
         auto_complete: true,
         config_name: None,
         cache: None,
+        limiter: None,
         latencies: Default::default(),
     };
     let lifecycle = Arc::new(Lifecycle::new(repositories, server.clone(), ControlMode::None));

@@ -1,6 +1,6 @@
 //! What a client asks of a model.
 
-use crate::{Cancellation, Parameters, Responder, Tensor};
+use crate::{Cancellation, Nesting, Parameters, Responder, Tensor};
 
 /// First request of a sequence.
 pub const SEQUENCE_START: u32 = 1;
@@ -55,6 +55,7 @@ pub struct Request {
     /// It has run before and its model asked for it to run again (iterative sequences).
     pub rescheduled: bool,
     pub cancellation: Cancellation,
+    pub nesting: Nesting,
     pub responder: Responder,
 }
 
@@ -75,6 +76,7 @@ impl Request {
             batch_size: 1,
             rescheduled: false,
             cancellation: Cancellation::default(),
+            nesting: Nesting::default(),
             responder,
         }
     }

@@ -23,7 +23,7 @@ pub use policy::{QueuePolicies, QueuePolicy, TimeoutAction};
 pub use rate_limiter::{Claimant, Need, RateLimiter, Supply, Urgent};
 pub use scheduler::Scheduler;
 pub use sequence::{SequenceBatching, Sequences, Strategy};
-pub use step::{Dispatch, Rejected, Step};
+pub use step::{Dispatch, Rejected, Step, earlier};
 
 #[cfg(test)]
 mod testing;

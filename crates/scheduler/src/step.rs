@@ -52,7 +52,7 @@ pub(crate) fn freest(places: &[usize]) -> Option<usize> {
 }
 
 /// The earlier of two moments, either of which may never come.
-pub(crate) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+pub fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),

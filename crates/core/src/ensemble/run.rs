@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use nereid_backend::BatchReport;
 use nereid_inference::{
-    Answer, Cancellation, CorrelationId, Error, Parameter, Parameters, Request, Responder,
+    Answer, Cancellation, CorrelationId, Error, Nesting, Parameter, Parameters, Request, Responder,
     Response, ResponseSink, Result, SEQUENCE_END, SEQUENCE_START, Tensor, Times,
 };
 
@@ -29,6 +29,7 @@ struct Template {
     timeout_us: u64,
     parameters: Parameters,
     cancellation: Cancellation,
+    nesting: Nesting,
     batch_size: usize,
 }
 
@@ -65,6 +66,7 @@ impl Run {
                 timeout_us: request.timeout_us,
                 parameters: request.parameters,
                 cancellation: request.cancellation,
+                nesting: request.nesting,
                 batch_size: request.batch_size,
             },
             wanted,
@@ -122,6 +124,8 @@ impl Run {
             inputs: step.inputs.iter().filter_map(input).collect(),
             requested_outputs: step.outputs.iter().map(|(name, _)| name.clone()).collect(),
             cancellation: self.template.cancellation.clone(),
+            // An ensemble holds nothing while it waits for its steps.
+            nesting: Nesting { called: self.template.nesting.called, ..Nesting::default() },
             ..Request::new(&step.model, step.version, Responder::new(sink))
         }
     }
