@@ -314,7 +314,7 @@ mod tests {
     fn flags_of_triton_that_do_nothing_yet_are_named() {
         let refused = |argument: &str| refusal([argument.to_owned()].into_iter());
         assert!(refused("--grpc-use-ssl=true").unwrap().contains("not supported yet"));
-        assert!(refused("--rate-limit").is_some());
+        assert!(refused("--repoagent-directory").is_some());
         assert_eq!(refused("--http-port=8000"), None);
     }
 
