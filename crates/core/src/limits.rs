@@ -50,7 +50,8 @@ impl Limiter {
                 .filter_map(|claimant| inner.pools.get(claimant)?.upgrade())
                 .collect();
             drop(inner);
-            pools.iter().for_each(Pool::pump);
+            // Each let go of before the lock is taken again: a pool that ends comes back here.
+            pools.into_iter().for_each(|pool| pool.pump());
             inner = self.lock();
         }
         inner.waking = false;
