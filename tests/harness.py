@@ -1,5 +1,6 @@
 """Starts the real binary on a model repository in a temporary folder, and ends it again."""
 
+import json
 import os
 import re
 import signal
@@ -115,6 +116,17 @@ class Server:
         self.wait_for(
             lambda: self.get("/v2/health/ready")[0] == 200 or "| Model" in self.log()
         )
+
+    def wait_for_batches(self, model, sizes):
+        """Until the model's statistics show batches of just these sizes: an execution is counted a
+        moment after its last answer."""
+
+        def shown():
+            _, body = self.get("/v2/models/%s/stats" % model)
+            [statistics] = json.loads(body)["model_stats"]
+            return [batch["batch_size"] for batch in statistics["batch_stats"]] == sizes
+
+        self.wait_for(shown, limit=30)
 
     def wait_for(self, condition, limit=START_LIMIT):
         deadline = time.monotonic() + limit

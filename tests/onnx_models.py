@@ -95,6 +95,13 @@ MODELS = {
         [value(name, T.FLOAT, ["batch", 1]) for name in ("OUT", "AFTER")],
         [constant("one", 1), constant("zero", 0)],
     ),
+    # Requests of several lengths in one row, and how many elements each of them has.
+    "ragged": (
+        [node("Add", "x x", "doubled"), node("Unsqueeze", "counts one", "count")],
+        [value("x", T.FLOAT, ["elements"]), value("counts", T.FLOAT, ["requests"])],
+        [value("doubled", T.FLOAT, ["elements"]), value("count", T.FLOAT, ["requests", 1])],
+        [constant("one", 1, dtype=np.int64)],
+    ),
     # An operator that only ONNX Runtime has.
     "rare": (
         [node("Det", "x", "y")],

@@ -242,6 +242,4 @@ def test_a_scheduler_waits_until_enough_are_queued(tmp_path, monkeypatch):
 
         assert list(threads.map(ask, range(5))) == list(range(5))
         assert ask(6) == 6
-        _, body = server.get("/v2/models/held/stats")
-        [statistics] = json.loads(body)["model_stats"]
-        assert [batch["batch_size"] for batch in statistics["batch_stats"]] == [1, 5]
+        server.wait_for_batches("held", [1, 5])

@@ -197,18 +197,25 @@ def test_ragged_inputs_share_a_batch(server, repository):
 
 def test_metrics_say_how_batches_came_about(tmp_path):
     """Requests of two shapes, then more than fit, behind one that holds the instance."""
+    labels = 'model="counted",version="1"'
     gated(tmp_path, "counted", "dynamic_batching { }", max_batch_size=3)
     with Server(tmp_path) as server:
         calls = [Call(server, "counted", -1)]
         calls += [Call(server, "counted", 1, columns) for columns in (2, 3, 3, 3, 3)]
         open_gate(tmp_path, "counted")
         assert [call.result()[0] for call in calls] == [1, 2, 3, 3, 3, 4]
-        with urllib.request.urlopen("http://127.0.0.1:%d/metrics" % server.metrics_port) as page:
-            lines = set(page.read().decode().splitlines())
+
+        def page():
+            url = "http://127.0.0.1:%d/metrics" % server.metrics_port
+            with urllib.request.urlopen(url) as reply:
+                return set(reply.read().decode().splitlines())
+
+        # The last is counted a moment after it was answered.
+        server.wait_for(lambda: "nv_inference_batch_size_count{%s} 4" % labels in page())
+        lines = page()
     for reason, count in [("IDLE_INSTANCE", 2), ("SHAPE", 1), ("FULL", 1), ("DELAY", 0)]:
         labelled = 'model="counted",reason="%s",version="1"' % reason
         assert "nv_inference_batch_close_count{%s} %d" % (labelled, count) in lines
-    labels = 'model="counted",version="1"'
     for bound, count in [("1", 3), ("2", 3), ("3", 4), ("+Inf", 4)]:
         assert 'nv_inference_batch_size_bucket{%s,le="%s"} %d' % (labels, bound, count) in lines
     assert 'nv_inference_batch_size_sum{%s} 6' % labels in lines

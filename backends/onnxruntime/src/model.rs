@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use nereid_backend::{Batch, GatheredInput, Instance, Model, Placement, Seat, gather, scatter};
+use nereid_backend::{Batch, BatchLayout, GatheredInput, Instance, Model, Placement, Seat};
 use nereid_inference::{Result, Tensor};
 use nereid_model_config::ModelConfig;
 
@@ -22,6 +22,7 @@ struct Plan {
     /// Inputs that are scalars in the graph: a configuration can only call them `[1]`.
     scalar_inputs: Vec<String>,
     outputs: Vec<OutputSpec>,
+    layout: BatchLayout,
 }
 
 struct OutputSpec {
@@ -50,6 +51,7 @@ impl OnnxModel {
                 .map(|public| output(&public.name, &public.dims))
                 .chain(states)
                 .collect(),
+            layout: BatchLayout::new(config),
         }))
     }
 }
@@ -64,10 +66,10 @@ struct OnnxInstance(Arc<Plan>);
 
 impl Instance for OnnxInstance {
     fn execute(&mut self, mut batch: Batch) {
-        let inputs = gather(&batch.requests);
+        let inputs = self.0.layout.gather(&batch.requests);
         batch.mark_input_ready();
         match inputs.and_then(|inputs| self.0.run(inputs, &batch)) {
-            Ok(outputs) => scatter(batch, outputs),
+            Ok(outputs) => self.0.layout.scatter(batch, outputs),
             Err(error) => {
                 batch.mark_computed();
                 batch.fail(&error);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Once, PoisonError};
 
 use nereid_backend::{
-    Batch, GatheredInput, Instance, Model, ModelSource, Placement, Seat, gather, scatter,
+    Batch, BatchLayout, GatheredInput, Instance, Model, ModelSource, Placement, Seat,
 };
 use nereid_inference::{DataType, Error, Result, Tensor, display_shape, element_count};
 
@@ -35,6 +35,7 @@ pub(crate) struct Plan {
     inputs: Vec<(String, CString, usize)>,
     outputs: OutputSpecs,
     batches: bool,
+    layout: BatchLayout,
 }
 
 impl TorchModel {
@@ -111,6 +112,7 @@ impl Plan {
             inputs: inputs.collect::<Result<_>>()?,
             outputs: OutputSpecs::new(&source.config)?,
             batches: source.config.batches(),
+            layout: BatchLayout::new(&source.config),
             signature,
         })
     }
@@ -200,12 +202,12 @@ struct TorchInstance {
 
 impl Instance for TorchInstance {
     fn execute(&mut self, mut batch: Batch) {
-        let inputs = gather(&batch.requests);
+        let inputs = self.plan.layout.gather(&batch.requests);
         batch.mark_input_ready();
         let computed = inputs.and_then(|inputs| self.plan.run(&self.module, &inputs));
         batch.mark_computed();
         match computed.and_then(|computed| computed.outputs(batch.size())) {
-            Ok(outputs) => scatter(batch, outputs),
+            Ok(outputs) => self.plan.layout.scatter(batch, outputs),
             Err(error) => batch.fail(&error),
         }
     }

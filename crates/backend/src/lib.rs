@@ -13,14 +13,15 @@ pub mod conformance;
 mod contract;
 mod gather;
 mod host;
+mod layout;
 mod python_packages;
 mod scatter;
 
 pub use batch::{Batch, BatchOwner, BatchReport};
 pub use cache::cache_folder;
 pub use contract::{Backend, Instance, InstanceKind, Model, ModelSource, Placement, Seat};
-pub use gather::{GatheredInput, gather};
+pub use gather::GatheredInput;
 pub use host::{Host, Pulse, Service};
+pub use layout::BatchLayout;
 pub use nereid_metrics as metrics;
 pub use python_packages::{environment_packages, python_packages};
-pub use scatter::scatter;

@@ -96,7 +96,6 @@ impl Repositories {
         let mut config = prepared.config.clone();
         model_config::fill_defaults(&mut config, &prepared.folder.name, None);
         model_config::validate(&config)?;
-        refuse_unsupported(&config)?;
         if !config.model_warmup.is_empty() {
             tracing::warn!("ensemble '{}': model_warmup is that of its models", config.name);
         }
@@ -125,7 +124,6 @@ impl Repositories {
         }
         model_config::fill_defaults(&mut config, &folder.name, backend.default_filename());
         model_config::validate(&config)?;
-        refuse_unsupported(&config)?;
         source.config = Arc::new(config);
         let model: Arc<dyn Model> = Arc::from(backend.load(&source, &self.host)?);
         let limits = Limits::new(&source.config, self.limiter.as_ref())?;
@@ -250,20 +248,6 @@ fn version_policy(config: &ModelConfig) -> VersionPolicy {
         }
         Some(PolicyChoice::Latest(latest)) => VersionPolicy::Latest(latest.num_versions as usize),
         None => VersionPolicy::Latest(1),
-    }
-}
-
-/// What a configuration may ask for and this version cannot do is refused, not ignored.
-fn refuse_unsupported(config: &ModelConfig) -> Result<()> {
-    let refused = [
-        (!config.batch_input.is_empty(), "batch_input"),
-        (!config.batch_output.is_empty(), "batch_output"),
-    ];
-    match refused.iter().find(|(asked, _)| *asked) {
-        Some((_, what)) => {
-            Err(Error::unsupported(format!("model '{}': {what} is not supported yet", config.name)))
-        }
-        None => Ok(()),
     }
 }
 
