@@ -75,13 +75,13 @@ class Server:
     def _read(self):
         for line in self.process.stdout:
             self.lines.append(line)
-            found = re.search(r"HTTP service at .*:(\d+)", line)
+            found = re.search(r'HTTPService at [^"\s]*:(\d+)', line)
             if found:
                 self.port = int(found.group(1))
-            found = re.search(r"GRPCInferenceService at .*:(\d+)", line)
+            found = re.search(r'GRPCInferenceService at [^"\s]*:(\d+)', line)
             if found:
                 self.grpc_port = int(found.group(1))
-            found = re.search(r"Metrics Service at .*:(\d+)", line)
+            found = re.search(r'Metrics Service at [^"\s]*:(\d+)', line)
             if found:
                 self.metrics_port = int(found.group(1))
             services = ("", self.port), ("grpc", self.grpc_port), ("metrics", self.metrics_port)

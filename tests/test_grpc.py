@@ -523,7 +523,6 @@ def test_repository_index(client, stub):
     "call",
     [
         lambda client: client.get_trace_settings(),
-        lambda client: client.get_log_settings(),
     ],
 )
 def test_what_is_not_built_yet_says_so(client, call):

@@ -9,6 +9,7 @@ use nereid_cache::Settings;
 use nereid_core::{ControlMode, Limiter, Supply};
 use nereid_inference::Error;
 
+use crate::log::LogFlags;
 use crate::metrics::MetricsFlags;
 
 #[derive(Args, Debug)]
@@ -105,15 +106,8 @@ pub(crate) struct ServeFlags {
     /// closely: a lower latency for more CPU time. 0 turns it off. (Not in Triton.)
     #[arg(long, default_value_t = 100)]
     pub(crate) reactor_spin_us: u64,
-    /// Log more, from 1 on.
-    #[arg(long, default_value_t = 0)]
-    pub(crate) log_verbose: u32,
-    #[arg(long, default_value = "true", value_parser = boolean, action = ArgAction::Set)]
-    pub(crate) log_info: bool,
-    #[arg(long, default_value = "true", value_parser = boolean, action = ArgAction::Set)]
-    pub(crate) log_warning: bool,
-    #[arg(long, default_value = "true", value_parser = boolean, action = ArgAction::Set)]
-    pub(crate) log_error: bool,
+    #[command(flatten)]
+    pub(crate) log: LogFlags,
     #[command(flatten)]
     pub(crate) metrics: MetricsFlags,
 }
@@ -149,8 +143,6 @@ const NOT_YET: &[&str] = &[
     "http-header-forward-pattern",
     "http-restricted-api",
     "http-thread-count",
-    "log-file",
-    "log-format",
     "min-supported-compute-capability",
     "model-load-gpu-limit",
     "model-load-retry-count",

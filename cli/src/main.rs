@@ -3,6 +3,7 @@
 
 mod backends;
 mod flags;
+mod log;
 mod metrics;
 mod serve;
 mod spin;

@@ -12,11 +12,11 @@ use nereid_cache::ResponseCache;
 use nereid_core::{Catalog, ControlMode, Lifecycle, Regions, Repositories, Server};
 use nereid_http::{App, Limits};
 use nereid_inference::Cancellation;
+use nereid_logging::Log;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tracing::Level;
 
 use crate::flags::ServeFlags;
 use crate::{backends, spin, table};
@@ -30,12 +30,18 @@ const BACKLOG: u32 = 1024;
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 pub(crate) fn run(flags: &ServeFlags) -> ExitCode {
-    start_log(flags);
+    let log = match flags.log.start() {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     // One thread for sockets, worker channels and scheduling: a request wakes as few threads as
     // possible. What takes long (loading, models that compute in this process) has its own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let served = runtime.map_err(Failure::from).and_then(|runtime| {
-        let served = runtime.block_on(serve(flags));
+        let served = runtime.block_on(serve(flags, log));
         runtime.shutdown_background();
         served
     });
@@ -48,25 +54,7 @@ pub(crate) fn run(flags: &ServeFlags) -> ExitCode {
     }
 }
 
-fn start_log(flags: &ServeFlags) {
-    let level = match flags {
-        ServeFlags { log_verbose: 1.., .. } => Some(Level::DEBUG),
-        ServeFlags { log_info: true, .. } => Some(Level::INFO),
-        ServeFlags { log_warning: true, .. } => Some(Level::WARN),
-        ServeFlags { log_error: true, .. } => Some(Level::ERROR),
-        _ => None,
-    };
-    if let Some(level) = level {
-        tracing_subscriber::fmt()
-            .with_max_level(level)
-            .with_target(false)
-            .with_ansi(false)
-            .with_writer(std::io::stderr)
-            .init();
-    }
-}
-
-async fn serve(flags: &ServeFlags) -> Result<(), Failure> {
+async fn serve(flags: &ServeFlags, log: Log) -> Result<(), Failure> {
     let http = listen(SocketAddr::new(flags.http_address, flags.http_port), false)?;
     let grpc = match flags.allow_grpc {
         true => {
@@ -113,12 +101,13 @@ async fn serve(flags: &ServeFlags) -> Result<(), Failure> {
         regions: regions.clone(),
         arena,
         pulse: pulse.clone(),
+        log: log.clone(),
         limits: Limits { max_input_size: flags.http_max_input_size, ..Limits::default() },
     };
     let bound = http.local_addr()?;
     let mut frontends = JoinSet::new();
     frontends.spawn(nereid_http::serve(http, app, until(stopped.clone())));
-    tracing::info!("Started HTTP service at {bound}");
+    tracing::info!("Started HTTPService at {bound}");
     if let Some(grpc) = grpc {
         let bound = grpc.local_addr()?;
         let app = nereid_grpc::App {
@@ -126,6 +115,7 @@ async fn serve(flags: &ServeFlags) -> Result<(), Failure> {
             lifecycle: lifecycle.clone(),
             regions,
             pulse: pulse.clone(),
+            log,
         };
         frontends.spawn(serve_grpc(grpc, app, grpc_options(flags), until(stopped)));
         tracing::info!("Started GRPCInferenceService at {bound}");

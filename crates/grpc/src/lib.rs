@@ -10,6 +10,7 @@ mod describe;
 mod encode;
 mod health;
 mod infer;
+mod logging;
 mod order;
 mod parameters;
 mod repository;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use nereid_backend::Pulse;
 use nereid_core::{Lifecycle, ModelVersion, Regions, Server};
 use nereid_inference::Error;
+use nereid_logging::Log;
 use nereid_protocol::parse_version;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming, async_trait};
@@ -12,7 +13,7 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 use crate::infer::infer;
 use crate::proto::grpc_inference_service_server::GrpcInferenceService;
 use crate::stream::{Answers, stream};
-use crate::{describe, proto, repository, shared_memory, status::status};
+use crate::{describe, logging, proto, repository, shared_memory, status::status};
 
 type Reply<T> = Result<Response<T>, Status>;
 
@@ -23,6 +24,7 @@ pub struct App {
     pub lifecycle: Arc<Lifecycle>,
     pub regions: Arc<Regions>,
     pub pulse: Pulse,
+    pub log: Log,
 }
 
 pub(crate) struct InferenceService {
@@ -224,8 +226,8 @@ impl GrpcInferenceService for InferenceService {
 
     async fn log_settings(
         &self,
-        _: Request<proto::LogSettingsRequest>,
+        request: Request<proto::LogSettingsRequest>,
     ) -> Reply<proto::LogSettingsResponse> {
-        not_yet("logging")
+        reply(logging::settings(&self.app.log, request.get_ref()))
     }
 }

@@ -1,20 +1,24 @@
 //! What every handler works with, and the choice of the handler.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::http::request::Parts;
 use hyper::{Request, StatusCode};
 use nereid_arena::Arena;
 use nereid_backend::Pulse;
 use nereid_core::{Duration, Lifecycle, ModelStatistics, Regions, ResponseStatistics, Server};
 use nereid_inference::Error;
+use nereid_logging::{ACCESS, Log};
 use nereid_protocol::{StatisticsRow, model_metadata, parse_version, server_metadata, statistics};
+use tracing::Level;
 
 use crate::body::discard;
 use crate::generate::generate;
 use crate::infer::infer;
+use crate::logging::logging;
 use crate::reply::{Reply, TEXT, json_error, json_reply, reply, status_reply, text_error};
 use crate::repository::repository;
 use crate::routes::{Memory, ModelAction, Route, route};
@@ -28,6 +32,7 @@ pub struct App {
     /// Large bodies are received here, where workers can see them too.
     pub arena: Arena,
     pub pulse: Pulse,
+    pub log: Log,
     pub limits: Limits,
 }
 
@@ -50,7 +55,11 @@ impl App {
     pub(crate) async fn handle(&self, request: Request<Incoming>) -> Reply {
         self.pulse.beat();
         let (head, mut body) = request.into_parts();
+        let began = tracing::enabled!(target: ACCESS, Level::INFO).then(Instant::now);
         let reply = self.answer(&head, &mut body).await;
+        if let Some(began) = began {
+            log_access(&head, &reply, began);
+        }
         discard(&mut body, &head.headers, self.limits.max_body).await;
         reply
     }
@@ -80,6 +89,7 @@ impl App {
             Route::SharedMemory { memory: Memory::Cuda, action, region } => {
                 cuda_shared_memory(self, action, region)
             }
+            Route::Logging => logging(self, &head.method, body).await,
             other => self.server_route(&other),
         }
     }
@@ -115,9 +125,10 @@ impl App {
                 json_error(&Error::unsupported(format!("{what} is not supported yet")))
             }
             // Answered before, since they need the body.
-            Route::Model { .. } | Route::Repository(_) | Route::SharedMemory { .. } => {
-                status_reply(StatusCode::NOT_FOUND, TEXT, "Not Found")
-            }
+            Route::Model { .. }
+            | Route::Repository(_)
+            | Route::SharedMemory { .. }
+            | Route::Logging => status_reply(StatusCode::NOT_FOUND, TEXT, "Not Found"),
         }
     }
 
@@ -155,6 +166,18 @@ impl App {
             Err(error) => json_error(&error),
         }
     }
+}
+
+fn log_access(head: &Parts, reply: &Reply, began: Instant) {
+    tracing::info!(
+        target: ACCESS,
+        method = head.method.as_str(),
+        path = head.uri.path(),
+        status = reply.status().as_u16(),
+        bytes = reply.body().size_hint().exact(),
+        us = began.elapsed().as_micros() as u64,
+        "HTTP"
+    );
 }
 
 fn health(good: bool) -> Reply {

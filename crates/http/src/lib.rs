@@ -10,6 +10,7 @@ mod connections;
 mod generate;
 mod header_length;
 mod infer;
+mod logging;
 mod metrics;
 mod reply;
 mod repository;

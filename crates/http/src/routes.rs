@@ -16,6 +16,7 @@ pub(crate) enum Route<'a> {
         action: ModelAction,
     },
     Repository(RepositoryAction<'a>),
+    Logging,
     SharedMemory {
         memory: Memory,
         action: RegionAction,
@@ -72,6 +73,7 @@ impl Route<'_> {
                 POST
             }
             Route::Unsupported { methods, .. } => methods,
+            Route::Logging => BOTH,
             Route::SharedMemory { action: RegionAction::Status, .. } => GET,
             Route::SharedMemory { .. } => POST,
             _ => GET,
@@ -107,7 +109,7 @@ pub(crate) fn route(path: &str) -> Option<Route<'_>> {
         ["systemsharedmemory", rest @ ..] => shared_memory(Memory::System, rest),
         ["cudasharedmemory", rest @ ..] => shared_memory(Memory::Cuda, rest),
         ["trace", "setting"] => unsupported("trace", BOTH),
-        ["logging"] => unsupported("logging", BOTH),
+        ["logging"] => Some(Route::Logging),
         _ => None,
     }
 }
@@ -232,11 +234,9 @@ mod tests {
 
     #[test]
     fn what_is_not_built_yet_is_known_with_its_methods() {
-        for (path, get, post) in [
-            ("/v2/models/m/trace/setting", true, true),
-            ("/v2/trace/setting", true, true),
-            ("/v2/logging", true, true),
-        ] {
+        for (path, get, post) in
+            [("/v2/models/m/trace/setting", true, true), ("/v2/trace/setting", true, true)]
+        {
             let route = route(path).unwrap();
             assert!(matches!(route, Route::Unsupported { .. }), "{path}");
             assert_eq!((route.allows(&Method::GET), route.allows(&Method::POST)), (get, post));

@@ -66,7 +66,8 @@ async fn start() -> Running {
     let (stop, stopped) = oneshot::channel();
     let limits = Limits { max_body: 8 << 20, ..Limits::default() };
     let regions = Arc::new(Regions::new(false));
-    let app = App { server: server.clone(), lifecycle, regions, arena, pulse, limits };
+    let log = nereid_logging::Log::default();
+    let app = App { server: server.clone(), lifecycle, regions, arena, pulse, log, limits };
     let served = tokio::spawn(serve(listener, app, async {
         let _ = stopped.await;
     }));

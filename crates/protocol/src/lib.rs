@@ -7,6 +7,7 @@ mod generate;
 mod infer_request;
 mod infer_response;
 mod json;
+mod logging;
 mod metadata;
 mod parameters;
 mod raw_request;
@@ -22,6 +23,7 @@ pub use infer_request::{
     InferRequest, ListedOutput, OutputForm, OutputFormat, parse_infer_request, unknown_datatype,
 };
 pub use infer_response::{InferResponse, write_infer_response};
+pub use logging::{log_file_is_fixed, log_settings, parse_log_change};
 pub use metadata::{
     ModelDescription, TensorDescription, describe_model, model_metadata, server_metadata,
 };

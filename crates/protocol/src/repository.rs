@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use nereid_inference::{Error, Result};
 
-use crate::json::{NOT_STRING, Value, parse, push_string};
+use crate::json::{NOT_BOOLEAN, NOT_STRING, Value, parse, push_string};
 
 /// A row of the index.
 #[derive(Debug)]
@@ -97,7 +97,7 @@ fn document(body: &[u8]) -> Result<Value> {
 }
 
 fn not_boolean() -> Error {
-    Error::internal("attempt to access JSON non-boolean as boolean")
+    Error::internal(NOT_BOOLEAN)
 }
 
 #[cfg(test)]

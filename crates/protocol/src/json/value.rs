@@ -22,6 +22,10 @@ pub(crate) enum Value {
 }
 
 pub(crate) const NOT_STRING: &str = "attempt to access JSON non-string as string";
+pub(crate) const NOT_BOOLEAN: &str = "attempt to access JSON non-boolean as boolean";
+pub(crate) const NOT_UNSIGNED: &str =
+    "attempt to access JSON non-unsigned-integer as unsigned-integer";
+const NOT_ARRAY: &str = "attempt to access JSON non-array as array";
 
 pub(crate) type Member = (String, Value);
 
@@ -45,17 +49,14 @@ impl Value {
     pub(crate) fn as_bool(&self, key: &str) -> Result<bool> {
         match self {
             Value::Bool(value) => Ok(*value),
-            _ => Err(unable(key, "attempt to access JSON non-boolean as boolean")),
+            _ => Err(unable(key, NOT_BOOLEAN)),
         }
     }
 
     pub(crate) fn as_uint(&self, key: &str) -> Result<u64> {
         match self {
             Value::Uint(value) => Ok(*value),
-            _ => {
-                let message = "attempt to access JSON non-unsigned-integer as unsigned-integer";
-                Err(unable(key, message))
-            }
+            _ => Err(unable(key, NOT_UNSIGNED)),
         }
     }
 
@@ -69,7 +70,7 @@ impl Value {
     pub(crate) fn as_array(&self, key: &str) -> Result<&[Value]> {
         match self {
             Value::Array(values) => Ok(values),
-            _ => Err(unable(key, "attempt to access JSON non-array as array")),
+            _ => Err(unable(key, NOT_ARRAY)),
         }
     }
 
