@@ -39,8 +39,7 @@ impl OnnxModel {
             scalar: graph.output(name).filter(|port| port.is_scalar()).map(|_| dims.clone()),
         };
         // What becomes a state need not be an output that clients see.
-        let states = config.sequence_batching().map_or(&[][..], |sequence| &sequence.state);
-        let states = states.iter().filter(|s| config.find_output(&s.output_name).is_none());
+        let states = config.hidden_states();
         let states = states.map(|state| output(&state.output_name, &state.dims));
         Self(Arc::new(Plan {
             engine,

@@ -90,11 +90,14 @@ fn check_positions(config: &ModelConfig, names: &[&str], positions: &[usize]) ->
     Ok(())
 }
 
-/// For each output of the configuration, which element of the result it is: all by `__<index>`,
-/// or all by order.
+/// For each output of the configuration, and then for each state that is none, which element of the
+/// result it is: all by `__<index>`, or all by order.
 pub(crate) fn outputs(config: &ModelConfig) -> Vec<usize> {
-    let indices = config.output.iter().map(|output| index_of(&output.name));
-    indices.collect::<Option<_>>().unwrap_or_else(|| (0..config.output.len()).collect())
+    let states = config.hidden_states().map(|state| &state.output_name);
+    let names: Vec<&String> =
+        config.output.iter().map(|output| &output.name).chain(states).collect();
+    let indices = names.iter().map(|name| index_of(name));
+    indices.collect::<Option<_>>().unwrap_or_else(|| (0..names.len()).collect())
 }
 
 /// The number behind the first `__` of a name; nothing behind it counts as 0, as in Triton.

@@ -24,16 +24,22 @@ struct OutputSpec {
 
 impl OutputSpecs {
     pub(crate) fn new(config: &ModelConfig) -> Result<Self> {
+        let outputs = config.output.iter().map(|output| {
+            let dims = output.reshape.is_none().then_some(&output.dims);
+            (&output.name, output.datatype(), dims)
+        });
+        // What becomes a state need not be an output that clients see.
+        let states = config
+            .hidden_states()
+            .map(|state| (&state.output_name, state.datatype(), Some(&state.dims)));
         let indices = crate::mapping::outputs(config);
-        let specs = config.output.iter().zip(indices).map(|(output, index)| {
-            let datatype = output.datatype().ok_or_else(|| {
-                Error::invalid_arg(format!("output '{}' has no data type", output.name))
-            })?;
-            let dims = config.full_dims(&output.dims);
+        let specs = outputs.chain(states).zip(indices).map(|((name, datatype, dims), index)| {
             Ok(OutputSpec {
-                name: output.name.clone(),
-                datatype,
-                dims: output.reshape.is_none().then_some(dims),
+                name: name.clone(),
+                datatype: datatype.ok_or_else(|| {
+                    Error::invalid_arg(format!("output '{name}' has no data type"))
+                })?,
+                dims: dims.map(|dims| config.full_dims(dims)),
                 index,
                 reported: AtomicBool::new(false),
             })

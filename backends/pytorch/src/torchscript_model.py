@@ -80,10 +80,24 @@ class TritonPythonModel:
 
         arguments = self.module.forward.schema.arguments[1:]
         self.dict_input = len(arguments) == 1 and str(arguments[0].type).startswith("Dict")
-        self.inputs = [tensor["name"] for tensor in config["input"]]
+        if config.get("batch_input") or config.get("batch_output"):
+            raise pb_utils.TritonModelException(
+                "batch_input and batch_output need libtorch in the server's own process"
+            )
+        sequence = config.get("sequence_batching") or {}
+        states = sequence.get("state") or []
+        # What schedulers add to a request comes behind what it brings.
+        added = [control["name"] for control in sequence.get("control_input") or []]
+        added += [state["input_name"] for state in states]
+        names = [tensor["name"] for tensor in config["input"]] + added
+        self.inputs = list(dict.fromkeys(names))
         names = [argument.name for argument in arguments]
         self.positions = input_positions(self.inputs, names)
         self.outputs = [(tensor["name"], tensor["data_type"]) for tensor in config["output"]]
+        public = {name for name, _ in self.outputs}
+        for state in states:
+            if state["output_name"] not in public:
+                self.outputs.append((state["output_name"], state["data_type"]))
         self.indices = output_positions([name for name, _ in self.outputs])
 
     def execute(self, requests):

@@ -1,7 +1,10 @@
 //! The flag that a client no longer wants its answer.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+/// Flags that were set so far, in the whole process.
+static CANCELLED: AtomicU64 = AtomicU64::new(0);
 
 /// Shared by everything that works for one request. Setting it stops nothing by itself: queues,
 /// pipelines and backends look at it where they can stop, or ask to be told.
@@ -28,9 +31,16 @@ impl Cancellation {
         let told = {
             let mut watchers = self.0.watchers();
             self.0.cancelled.store(true, Ordering::Release);
+            CANCELLED.fetch_add(1, Ordering::Release);
             std::mem::take(&mut watchers.callbacks)
         };
         told.into_iter().for_each(|(_, callback)| callback());
+    }
+
+    /// How often any flag was set. As long as it stays the same, who has looked at many flags need
+    /// not look again.
+    pub fn count() -> u64 {
+        CANCELLED.load(Ordering::Acquire)
     }
 
     pub fn is_cancelled(&self) -> bool {

@@ -88,6 +88,12 @@ impl ModelConfig {
         from_platform.or_else(from_file).unwrap_or_default()
     }
 
+    /// The states of sequences whose outputs are not for clients to see.
+    pub fn hidden_states(&self) -> impl Iterator<Item = &model_sequence_batching::State> {
+        let states = self.sequence_batching().map_or(&[][..], |sequence| &sequence.state);
+        states.iter().filter(|state| self.find_output(&state.output_name).is_none())
+    }
+
     pub fn find_input(&self, name: &str) -> Option<&ModelInput> {
         self.input.iter().find(|input| input.name == name)
     }

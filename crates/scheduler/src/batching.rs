@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use nereid_inference::{Error, Request, log_prefix};
 
+use crate::cancelled::Cancelled;
 use crate::closed::Closed;
 use crate::fit::Limits;
 use crate::hold::Hold;
@@ -58,6 +59,7 @@ pub struct Queue {
     timeouts: BinaryHeap<Reverse<(Instant, u64, u64)>>,
     arrivals: u64,
     rejected: Vec<Rejected>,
+    cancelled: Cancelled,
     hold: Hold,
 }
 
@@ -75,6 +77,7 @@ impl Queue {
             timeouts: BinaryHeap::new(),
             arrivals: 0,
             rejected: Vec::new(),
+            cancelled: Cancelled::default(),
             // There is no backlog here.
             hold: Hold { backlog: 0, ..hold },
         }
@@ -97,6 +100,7 @@ impl Queue {
             self.rejected.push(Rejected { request, error });
             return;
         }
+        self.cancelled.join(&request);
         let timeout = self.policies.policy(number).timeout(request.timeout_us);
         if let Some(deadline) = timeout.and_then(|timeout| now.checked_add(timeout)) {
             self.timeouts.push(Reverse((deadline, number, self.arrivals)));
@@ -195,6 +199,9 @@ impl Queue {
 
     /// Rejects the requests whose clients are gone. Cheap when there are none.
     pub fn reject_cancelled(&mut self) {
+        if !self.cancelled.search() {
+            return;
+        }
         for level in self.levels.values_mut() {
             for request in level.take_cancelled() {
                 self.waiting -= 1;

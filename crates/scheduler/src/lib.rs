@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod batching;
+mod cancelled;
 mod closed;
 mod fit;
 mod hold;

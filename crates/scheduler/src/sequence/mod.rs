@@ -18,6 +18,7 @@ use nereid_inference::{CorrelationId, Error, Request, Result, SEQUENCE_END, SEQU
 
 pub use settings::{SequenceBatching, Strategy};
 
+use crate::cancelled::Cancelled;
 use crate::fit::Limits;
 use crate::step::{Dispatch, Rejected, Step, earlier, wait};
 use slots::{Place, Slots};
@@ -46,6 +47,7 @@ pub struct Sequences {
     /// Counts the correlation IDs that were made up here.
     ids_given: u64,
     rejected: Vec<Rejected>,
+    cancelled: Cancelled,
     lost: Vec<u64>,
 }
 
@@ -83,6 +85,7 @@ impl Sequences {
             arrivals: 0,
             ids_given: 0,
             rejected: Vec::new(),
+            cancelled: Cancelled::default(),
             lost: Vec::new(),
         }
     }
@@ -163,6 +166,7 @@ impl Sequences {
         }
         let number = self.arrivals;
         self.arrivals += 1;
+        self.cancelled.join(&request);
         stream.push(Waiting { request, since: now, number });
         self.refresh(key);
     }
@@ -270,6 +274,7 @@ impl Sequences {
         match stream.filter(|_| self.settings.iterative) {
             Some(stream) => {
                 request.flags = 0;
+                self.cancelled.join(&request);
                 stream.waiting.push_front(Waiting { request, since: now, number: self.arrivals });
                 self.arrivals += 1;
             }
@@ -296,6 +301,9 @@ impl Sequences {
 
     /// Ends the sequences of which a client has given up a request. Cheap when there are none.
     pub fn reject_cancelled(&mut self) {
+        if !self.cancelled.search() {
+            return;
+        }
         let ready = self.slots.all_ready().filter_map(|place| self.slots.occupant(place));
         let cancelled: Vec<u64> = ready
             .chain(self.backlog.iter().copied())
