@@ -102,6 +102,7 @@ async fn serve(flags: &ServeFlags, log: Log) -> Result<(), Failure> {
         arena,
         pulse: pulse.clone(),
         log: log.clone(),
+        metrics: flags.metrics.allow_metrics.then(|| registry.clone()),
         limits: Limits { max_input_size: flags.http_max_input_size, ..Limits::default() },
     };
     let bound = http.local_addr()?;

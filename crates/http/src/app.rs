@@ -6,12 +6,13 @@ use std::time::Instant;
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
 use hyper::http::request::Parts;
-use hyper::{Request, StatusCode};
+use hyper::{Method, Request, StatusCode};
 use nereid_arena::Arena;
 use nereid_backend::Pulse;
 use nereid_core::{Duration, Lifecycle, ModelStatistics, Regions, ResponseStatistics, Server};
 use nereid_inference::Error;
 use nereid_logging::{ACCESS, Log};
+use nereid_metrics::Registry;
 use nereid_protocol::{StatisticsRow, model_metadata, parse_version, server_metadata, statistics};
 use tracing::Level;
 
@@ -19,6 +20,8 @@ use crate::body::discard;
 use crate::generate::generate;
 use crate::infer::infer;
 use crate::logging::logging;
+use crate::metrics::metrics_page;
+use crate::page::{page, wants_page};
 use crate::reply::{Reply, TEXT, json_error, json_reply, reply, status_reply, text_error};
 use crate::repository::repository;
 use crate::routes::{Memory, ModelAction, Route, route};
@@ -33,6 +36,8 @@ pub struct App {
     pub arena: Arena,
     pub pulse: Pulse,
     pub log: Log,
+    /// Shown on the page for people; `None`: there are none.
+    pub metrics: Option<Registry>,
     pub limits: Limits,
 }
 
@@ -65,9 +70,7 @@ impl App {
     }
 
     async fn answer(&self, head: &Parts, body: &mut Incoming) -> Reply {
-        let Some(route) = route(head.uri.path()) else {
-            return status_reply(StatusCode::NOT_FOUND, TEXT, "Not Found");
-        };
+        let Some(route) = route(head.uri.path()) else { return self.beside_the_api(head) };
         if !route.allows(&head.method) {
             let method = "Method Not Allowed";
             return status_reply(StatusCode::METHOD_NOT_ALLOWED, route.error_type(), method);
@@ -91,6 +94,20 @@ impl App {
             }
             Route::Logging => logging(self, &head.method, body).await,
             other => self.server_route(&other),
+        }
+    }
+
+    /// What is not part of the API: the page for people, and the metrics that it shows.
+    fn beside_the_api(&self, head: &Parts) -> Reply {
+        let path = head.uri.path();
+        if wants_page(&head.method, path, &head.headers) {
+            return page();
+        }
+        match &self.metrics {
+            Some(registry) if path == "/metrics" && head.method == Method::GET => {
+                metrics_page(registry)
+            }
+            _ => status_reply(StatusCode::NOT_FOUND, TEXT, "Not Found"),
         }
     }
 

@@ -67,7 +67,16 @@ async fn start() -> Running {
     let limits = Limits { max_body: 8 << 20, ..Limits::default() };
     let regions = Arc::new(Regions::new(false));
     let log = nereid_logging::Log::default();
-    let app = App { server: server.clone(), lifecycle, regions, arena, pulse, log, limits };
+    let app = App {
+        server: server.clone(),
+        lifecycle,
+        regions,
+        arena,
+        pulse,
+        log,
+        metrics: None,
+        limits,
+    };
     let served = tokio::spawn(serve(listener, app, async {
         let _ = stopped.await;
     }));
