@@ -66,6 +66,9 @@ pub(crate) struct ServeFlags {
     /// the instance that needs most of it needs.
     #[arg(long, value_name = "RESOURCE", value_parser = resource)]
     pub(crate) rate_limit_resource: Vec<Supply>,
+    /// Where backends written in Python lie: `<NAME>/model.py` serves models with `backend: "<NAME>"`.
+    #[arg(long, default_value = "/opt/tritonserver/backends", value_name = "PATH")]
+    pub(crate) backend_directory: PathBuf,
     /// How long to wait for requests that are running when the server is told to stop.
     #[arg(long, default_value_t = 30)]
     pub(crate) exit_timeout_secs: u64,
@@ -117,7 +120,6 @@ const NOT_YET: &[&str] = &[
     "allow-http",
     "allow-sagemaker",
     "allow-vertex-ai",
-    "backend-directory",
     "buffer-manager-thread-count",
     "cache-directory",
     "cuda-memory-pool-byte-size",

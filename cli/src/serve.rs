@@ -187,7 +187,7 @@ fn lifecycle(
 ) -> Lifecycle {
     let repositories = Repositories {
         paths: flags.model_repository.clone(),
-        backends: backends::all(),
+        backends: backends::all(&flags.backend_directory),
         host,
         backend_settings: flags.backend_config.clone(),
         load_threads: flags.model_load_thread_count,

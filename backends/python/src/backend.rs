@@ -1,6 +1,6 @@
 //! The contract's three traits for Python models.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use nereid_backend::{Backend, Batch, Host, Instance, Model, ModelSource, Placement, Seat};
@@ -8,7 +8,8 @@ use nereid_inference::{Error, Result, Watch};
 use nereid_model_config::ModelConfig;
 
 use crate::complete::complete;
-use crate::launch::{Launch, python_path};
+use crate::environment::Environment;
+use crate::launch::{Files, Launch, python_path};
 use crate::link::Link;
 use crate::options::Options;
 use crate::supervise::supervise;
@@ -53,7 +54,7 @@ impl PythonBackend {
         let file = worker_files::keep(text).map_err(|error| {
             Error::internal(format!("failed to keep a file for Python: {error}"))
         })?;
-        self.load_file(source, host, file)
+        self.load_file(source, host, file, None)
     }
 
     fn load_file(
@@ -61,17 +62,36 @@ impl PythonBackend {
         source: &ModelSource,
         host: &Host,
         model_file: PathBuf,
+        backend_dir: Option<&Path>,
     ) -> Result<Box<dyn Model>> {
         if !model_file.is_file() {
             return Err(Error::not_found(format!("{} is not a file", model_file.display())));
         }
         Ok(Box::new(PythonModel {
             options: Options::read(source)?,
+            environment: Environment::of(source)?,
             source: source.clone(),
             host: host.clone(),
-            model_file,
-            worker_dir: self.worker_dir()?,
+            files: Files {
+                model: model_file,
+                backend_dir: backend_dir.map(Path::to_owned),
+                worker: self.worker_dir()?,
+            },
         }))
+    }
+
+    fn complete(
+        &self,
+        source: &ModelSource,
+        config: &mut ModelConfig,
+        model_file: &Path,
+        backend_dir: Option<&Path>,
+    ) -> Result<()> {
+        let python_path = python_path(&self.worker_dir()?);
+        if let Some(completed) = complete(source, config, model_file, backend_dir, python_path)? {
+            *config = completed;
+        }
+        Ok(())
     }
 }
 
@@ -85,25 +105,71 @@ impl Backend for PythonBackend {
     }
 
     fn complete_config(&self, source: &ModelSource, config: &mut ModelConfig) -> Result<()> {
-        let model_file = source.model_file(DEFAULT_FILE);
-        let python_path = python_path(&self.worker_dir()?);
-        if let Some(completed) = complete(source, config, &model_file, python_path)? {
-            *config = completed;
-        }
-        Ok(())
+        self.complete(source, config, &source.model_file(DEFAULT_FILE), None)
     }
 
     fn load(&self, source: &ModelSource, host: &Host) -> Result<Box<dyn Model>> {
-        self.load_file(source, host, source.model_file(DEFAULT_FILE))
+        self.load_file(source, host, source.model_file(DEFAULT_FILE), None)
+    }
+}
+
+/// A backend that is itself written in Python: its `model.py` runs the models that name it, unless
+/// one has its own.
+pub struct PythonBased {
+    name: &'static str,
+    folder: PathBuf,
+    python: Arc<PythonBackend>,
+}
+
+impl PythonBased {
+    /// The backends of this kind in a backend directory: every `<name>/model.py`.
+    pub fn find(directory: &Path, python: &Arc<PythonBackend>) -> Vec<Self> {
+        let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
+        let mut folders: Vec<PathBuf> =
+            entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
+        folders.sort();
+        let backend = |folder: PathBuf| {
+            let name = folder.file_name()?.to_str().filter(|&name| name != "python")?;
+            folder.join(DEFAULT_FILE).is_file().then(|| Self {
+                // A few bytes, once for each backend of the server.
+                name: String::from(name).leak(),
+                folder: folder.clone(),
+                python: python.clone(),
+            })
+        };
+        folders.into_iter().filter_map(backend).collect()
+    }
+
+    fn model_file(&self, source: &ModelSource) -> PathBuf {
+        let own = source.model_file(DEFAULT_FILE);
+        if own.is_file() { own } else { self.folder.join(DEFAULT_FILE) }
+    }
+}
+
+impl Backend for PythonBased {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn based_on(&self) -> Option<&'static str> {
+        Some(self.python.name())
+    }
+
+    fn complete_config(&self, source: &ModelSource, config: &mut ModelConfig) -> Result<()> {
+        self.python.complete(source, config, &self.model_file(source), Some(&self.folder))
+    }
+
+    fn load(&self, source: &ModelSource, host: &Host) -> Result<Box<dyn Model>> {
+        self.python.load_file(source, host, self.model_file(source), Some(&self.folder))
     }
 }
 
 struct PythonModel {
     options: Options,
+    environment: Environment,
     source: ModelSource,
     host: Host,
-    model_file: PathBuf,
-    worker_dir: PathBuf,
+    files: Files,
 }
 
 impl Model for PythonModel {
@@ -111,11 +177,11 @@ impl Model for PythonModel {
     fn instantiate(&self, placement: &Placement) -> Result<Seat> {
         let launch = Launch::new(
             &self.source,
-            &self.model_file,
-            &self.worker_dir,
+            &self.files,
             &self.host,
             placement,
             &self.options,
+            &self.environment,
         );
         let link = Arc::new(Link::new(placement.name.clone(), self.host.clone()));
         let starting = Arc::downgrade(&link);

@@ -11,11 +11,14 @@ use nereid_inference::{Error, Result};
 use nereid_model_config::{self as model_config, ModelConfig};
 use serde_json::{Value, json};
 
+use crate::environment::Environment;
+
 /// The configuration as the model completes it; `None` where it does not want to.
 pub(crate) fn complete(
     source: &ModelSource,
     config: &ModelConfig,
     model_file: &Path,
+    backend_dir: Option<&Path>,
     python_path: OsString,
 ) -> Result<Option<ModelConfig>> {
     if !may_complete(config, model_file) {
@@ -27,11 +30,15 @@ pub(crate) fn complete(
         "model_dir": source.model_dir,
         "version_dir": source.version_dir,
         "model_file": model_file,
+        "backend_dir": backend_dir,
         "config": config,
     });
-    let python = source.setting("python").unwrap_or("python3");
-    let answer = ask(python, &start, python_path).map_err(|error| {
-        Error::internal(format!("failed to run the Python interpreter '{python}': {error}"))
+    let environment = Environment::of(source)?;
+    let answer = ask(&environment, &start, python_path).map_err(|error| {
+        Error::internal(format!(
+            "failed to run the Python interpreter '{}': {error}",
+            environment.python.display()
+        ))
     })?;
     if let Some(error) = answer["error"].as_str() {
         return Err(Error::internal(format!(
@@ -57,8 +64,9 @@ fn may_complete(config: &ModelConfig, model_file: &Path) -> bool {
     !complete || mentions()
 }
 
-fn ask(python: &str, start: &Value, python_path: OsString) -> std::io::Result<Value> {
-    let mut child = Command::new(python)
+fn ask(environment: &Environment, start: &Value, python_path: OsString) -> std::io::Result<Value> {
+    let mut child = Command::new(&environment.python)
+        .envs(environment.variables.iter().map(|(name, value)| (name, value)))
         .args(["-m", "nereid_worker.complete"])
         .env("PYTHONPATH", python_path)
         .stdin(Stdio::piped())

@@ -16,16 +16,27 @@ use serde_json::{Value, json};
 use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, Command};
 
+use crate::environment::Environment;
 use crate::options::Options;
 use crate::span::Span;
 
 /// Room for many small frames, so that a writer rarely waits.
 const PIPE_SIZE: usize = 1 << 20;
 
+/// What a worker runs.
+pub(crate) struct Files {
+    /// The model's Python file.
+    pub(crate) model: PathBuf,
+    /// The folder of a backend that is written in Python.
+    pub(crate) backend_dir: Option<PathBuf>,
+    /// Where the worker's own package lies.
+    pub(crate) worker: PathBuf,
+}
+
 /// Everything that is needed to start a worker, again and again.
 pub(crate) struct Launch {
     pub(crate) options: Options,
-    python: String,
+    environment: Environment,
     worker_dir: PathBuf,
     arena: Arena,
     init: Value,
@@ -44,11 +55,11 @@ pub(crate) struct Launched {
 impl Launch {
     pub(crate) fn new(
         source: &ModelSource,
-        model_file: &Path,
-        worker_dir: &Path,
+        files: &Files,
         host: &Host,
         placement: &Placement,
         options: &Options,
+        environment: &Environment,
     ) -> Self {
         let args = json!({
             "model_config": model_config::to_json(&source.config),
@@ -61,13 +72,14 @@ impl Launch {
         });
         Self {
             options: options.clone(),
-            python: source.setting("python").unwrap_or("python3").to_owned(),
-            worker_dir: worker_dir.to_owned(),
+            environment: environment.clone(),
+            worker_dir: files.worker.clone(),
             arena: host.arena.clone(),
             init: json!({
                 "model_dir": source.model_dir,
                 "version_dir": source.version_dir,
-                "model_file": model_file,
+                "model_file": files.model,
+                "backend_dir": files.backend_dir,
                 "args": args,
                 "execute_threads": options.threads,
             }),
@@ -102,8 +114,9 @@ impl Launch {
 
     fn command(&self, requests: &OwnedFd, answers: &OwnedFd, arena: &OwnedFd) -> Command {
         let inherited = [requests.as_raw_fd(), answers.as_raw_fd(), arena.as_raw_fd()];
-        let mut command = Command::new(&self.python);
+        let mut command = Command::new(&self.environment.python);
         command
+            .envs(self.environment.variables.iter().map(|(name, value)| (name, value)))
             .args(["-u", "-m", "nereid_worker"])
             .env("PYTHONPATH", python_path(&self.worker_dir))
             .env("NEREID_REQUESTS_FD", inherited[0].to_string())
@@ -120,8 +133,8 @@ impl Launch {
         command
     }
 
-    pub(crate) fn python(&self) -> &str {
-        &self.python
+    pub(crate) fn python(&self) -> &Path {
+        &self.environment.python
     }
 }
 

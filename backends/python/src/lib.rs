@@ -9,6 +9,7 @@
 mod backend;
 mod calls;
 mod complete;
+mod environment;
 mod executing;
 mod extras;
 mod frame;
@@ -21,4 +22,4 @@ mod supervise;
 mod tensors;
 mod worker_files;
 
-pub use backend::PythonBackend;
+pub use backend::{PythonBackend, PythonBased};

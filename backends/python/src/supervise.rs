@@ -92,7 +92,7 @@ impl Run<'_> {
             Err(error) => {
                 return Error::internal(format!(
                     "failed to start the Python interpreter '{}': {error}",
-                    launch.python()
+                    launch.python().display()
                 ));
             }
         };

@@ -13,6 +13,11 @@ pub trait Backend: Send + Sync + 'static {
     /// What `backend:` says to choose it.
     fn name(&self) -> &'static str;
 
+    /// Another backend that runs its models; that one's settings count for it, too.
+    fn based_on(&self) -> Option<&'static str> {
+        None
+    }
+
     /// The file in a version folder that holds the model, where a configuration names none.
     fn default_filename(&self) -> Option<&'static str> {
         None
@@ -32,6 +37,10 @@ pub trait Backend: Send + Sync + 'static {
 impl<B: Backend> Backend for Arc<B> {
     fn name(&self) -> &'static str {
         (**self).name()
+    }
+
+    fn based_on(&self) -> Option<&'static str> {
+        (**self).based_on()
     }
 
     fn default_filename(&self) -> Option<&'static str> {

@@ -116,7 +116,7 @@ impl Repositories {
             model_dir: folder.path.clone(),
             version_dir: folder.path.join(version.to_string()),
             config: Arc::new(config.clone()),
-            settings: self.settings_for(backend.name()),
+            settings: self.settings_for(backend),
         };
         let mut config = config.clone();
         if self.auto_complete {
@@ -205,10 +205,14 @@ impl Repositories {
         })
     }
 
-    fn settings_for(&self, backend: &str) -> Vec<(String, String)> {
+    fn settings_for(&self, backend: &dyn Backend) -> Vec<(String, String)> {
         self.backend_settings
             .iter()
-            .filter(|(name, ..)| name.is_empty() || name == backend)
+            .filter(|(name, ..)| {
+                name.is_empty()
+                    || name == backend.name()
+                    || backend.based_on().is_some_and(|base| name == base)
+            })
             .map(|(_, key, value)| (key.clone(), value.clone()))
             .collect()
     }

@@ -19,6 +19,10 @@ if __name__ == "__main__":
     die_with_server()
     # A Ctrl-C in a terminal is for the server, which then ends its workers in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        import numpy  # noqa: F401
+    except ImportError as error:
+        sys.exit("the Python environment of %s cannot run models: %s" % (sys.executable, error))
     from nereid_worker.loop import run
 
     sys.exit(run())
