@@ -135,11 +135,10 @@ class Server:
             assert time.monotonic() < deadline, "waited too long:\n" + self.log()
             time.sleep(0.01)
 
-    def workers(self):
-        """Process ids of the workers that are alive."""
-        found = subprocess.run(
-            ["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True
-        )
+    def workers(self, instance=""):
+        """Process ids of the workers that are alive: all, or those of an instance."""
+        command = ["pgrep", "-P", str(self.process.pid), "-f", "nereid_worker %s" % instance]
+        found = subprocess.run(command, capture_output=True, text=True)
         return [int(pid) for pid in found.stdout.split()]
 
     def stop(self, limit=30):

@@ -37,6 +37,8 @@ pub(crate) struct Files {
 pub(crate) struct Launch {
     pub(crate) options: Options,
     environment: Environment,
+    /// Of the instance.
+    name: String,
     worker_dir: PathBuf,
     arena: Arena,
     init: Value,
@@ -73,6 +75,7 @@ impl Launch {
         Self {
             options: options.clone(),
             environment: environment.clone(),
+            name: placement.name.clone(),
             worker_dir: files.worker.clone(),
             arena: host.arena.clone(),
             init: json!({
@@ -118,6 +121,8 @@ impl Launch {
         command
             .envs(self.environment.variables.iter().map(|(name, value)| (name, value)))
             .args(["-u", "-m", "nereid_worker"])
+            // Nobody reads it but people who look at the list of processes.
+            .arg(&self.name)
             .env("PYTHONPATH", python_path(&self.worker_dir))
             .env("NEREID_REQUESTS_FD", inherited[0].to_string())
             .env("NEREID_ANSWERS_FD", inherited[1].to_string())

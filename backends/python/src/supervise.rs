@@ -23,7 +23,7 @@ use crate::limits::EXIT_LIMIT;
 use crate::link::Link;
 use crate::{calls, extras, limits};
 
-/// A worker that lived this long is started again at once when it dies.
+/// A worker that lived this long, or has executed a batch, is started again at once when it dies.
 const STEADY: Duration = Duration::from_secs(10);
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(30);
 
@@ -37,9 +37,10 @@ pub(crate) async fn supervise(link: Arc<Link>, launch: Launch, report: mpsc::Sen
     let mut back_off = Duration::ZERO;
     for generation in 1.. {
         let started = Instant::now();
-        let mut run = Run { link: &link, generation, report: &mut report, ready: false };
+        let mut run =
+            Run { link: &link, generation, report: &mut report, ready: false, useful: false };
         let error = run.until_end(&launch).await;
-        let was_ready = run.ready;
+        let (was_ready, useful) = (run.ready, run.useful);
         if link.is_stopping() {
             return link.worker_ended(&Error::unavailable("the model was unloaded"), false);
         }
@@ -49,7 +50,7 @@ pub(crate) async fn supervise(link: Arc<Link>, launch: Launch, report: mpsc::Sen
             return;
         }
         tracing::error!("{}: {}", link.name, error.message());
-        let steady = was_ready && started.elapsed() >= STEADY;
+        let steady = was_ready && (useful || started.elapsed() >= STEADY);
         back_off = if steady { Duration::ZERO } else { longer(back_off) };
         let at_once = was_ready && back_off <= Duration::from_millis(200);
         link.worker_ended(&error, at_once);
@@ -71,6 +72,8 @@ struct Run<'a> {
     generation: u64,
     report: &'a mut Option<mpsc::Sender<Result<()>>>,
     ready: bool,
+    /// It has executed a batch.
+    useful: bool,
 }
 
 /// Why reading from a worker came to an end.
@@ -231,7 +234,8 @@ impl Run<'_> {
     }
 
     /// `execute` has returned: eighth stop of its requests.
-    fn executed(&self, frame: &Frame<'_>) -> Result<(), End> {
+    fn executed(&mut self, frame: &Frame<'_>) -> Result<(), End> {
+        self.useful = true;
         let mut responses = Vec::with_capacity(frame.count);
         let mut at = 0;
         for _ in 0..frame.count {

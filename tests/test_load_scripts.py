@@ -1,0 +1,16 @@
+"""Short runs of the scripts that put a server under load for long."""
+
+import subprocess
+import sys
+
+import pytest
+from harness import ROOT
+
+
+@pytest.mark.parametrize(
+    "script", [["kill_workers.py", "--times=3", "--connections=4"], ["soak.py", "--requests=2000", "--calls=400"]]
+)
+def test_a_short_run(script):
+    command = [sys.executable, str(ROOT / "scripts" / script[0]), *script[1:]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
