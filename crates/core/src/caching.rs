@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use nereid_cache::{Entry, Key, ResponseCache};
-use nereid_inference::{Answer, CacheLookup, Request, Response, ResponseSink, Times};
+use nereid_inference::{
+    Answer, CacheLookup, CorrelationId, Request, Response, ResponseSink, Times,
+};
 use nereid_model_config::ModelConfig;
 
 use crate::model::ModelVersion;
@@ -35,6 +37,10 @@ impl Caching {
     /// Between the fourth and the fifth stop of a request: answered from the cache, or on to the
     /// queue, with a sink that keeps the answer for the next one.
     pub(crate) fn submit(&self, model: &Arc<ModelVersion>, mut request: Request) {
+        // What a sequence is answered depends on what came before in it.
+        if request.correlation != CorrelationId::None {
+            return model.enqueue(request);
+        }
         let start = Instant::now();
         let all_outputs = model.signature.wants_all_outputs(&request);
         let key = Key::of(&request, model.version, all_outputs);

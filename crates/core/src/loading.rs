@@ -7,7 +7,7 @@ use std::time::Instant;
 use nereid_backend::{Backend, Host, Model, ModelSource};
 use nereid_cache::ResponseCache;
 use nereid_inference::{Error, Result};
-use nereid_model_config::{self as model_config, ModelConfig};
+use nereid_model_config::{self as model_config, ModelConfig, ModelTransactionPolicy};
 use nereid_repository::{ModelFolder, VersionPolicy};
 
 use crate::admit::Signature;
@@ -99,9 +99,14 @@ impl Repositories {
         if !config.model_warmup.is_empty() {
             tracing::warn!("ensemble '{}': model_warmup is that of its models", config.name);
         }
-        ensemble::validate(&config, catalog)?;
+        let decoupled = ensemble::validate(&config, catalog)?;
+        if decoupled.contains(&true) {
+            config.model_transaction_policy = Some(ModelTransactionPolicy { decoupled: true });
+            model_config::validate(&config)?;
+        }
         let recorder = self.recorder(&config);
-        let ensemble = Ensemble::new(&config, self.host.service.clone(), recorder.clone());
+        let ensemble =
+            Ensemble::new(&config, self.host.service.clone(), recorder.clone(), &decoupled);
         let scheduler = Scheduler::Ensemble(ensemble);
         self.finished(prepared, version, Arc::new(config), recorder, scheduler, began)
     }

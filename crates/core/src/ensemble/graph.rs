@@ -9,6 +9,8 @@ pub(crate) struct Graph {
     pub(crate) steps: Vec<Step>,
     inputs: Vec<usize>,
     outputs: Vec<usize>,
+    /// How many responses of a decoupled step are worked on at a time; the others wait.
+    pub(crate) max_in_flight: usize,
 }
 
 pub(crate) struct Step {
@@ -19,6 +21,8 @@ pub(crate) struct Step {
     pub(crate) inputs: Vec<(String, usize)>,
     /// The model's output, and the tensor that it becomes.
     pub(crate) outputs: Vec<(String, usize)>,
+    /// It may give any number of responses; what follows runs once for each.
+    pub(crate) decoupled: bool,
 }
 
 /// How far one request has come.
@@ -35,7 +39,8 @@ enum StepState {
 }
 
 impl Graph {
-    pub(crate) fn new(config: &ModelConfig) -> Self {
+    /// `decoupled`: whether each step's model is.
+    pub(crate) fn new(config: &ModelConfig, decoupled: &[bool]) -> Self {
         let mut tensors: Vec<String> = Vec::new();
         let mut number = |name: &str| {
             let known = tensors.iter().position(|tensor| tensor == name);
@@ -46,17 +51,27 @@ impl Graph {
         };
         let inputs = config.input.iter().map(|input| number(&input.name)).collect();
         let outputs = config.output.iter().map(|output| number(&output.name)).collect();
-        let steps = config.ensemble_scheduling().map_or(&[][..], |ensemble| &ensemble.step);
+        let ensemble = config.ensemble_scheduling();
+        let max_in_flight = ensemble.map_or(0, |ensemble| ensemble.max_inflight_requests as usize);
+        let steps = ensemble.map_or(&[][..], |ensemble| &ensemble.step);
         let steps = steps
             .iter()
-            .map(|step| Step {
+            .zip(decoupled)
+            .map(|(step, &decoupled)| Step {
+                decoupled,
                 model: step.model_name.clone(),
                 version: Some(step.model_version).filter(|&version| version > 0),
                 inputs: step.input_map.iter().map(|(i, t)| (i.clone(), number(t))).collect(),
                 outputs: step.output_map.iter().map(|(o, t)| (o.clone(), number(t))).collect(),
             })
             .collect();
-        Self { tensors, steps, inputs, outputs }
+        let max_in_flight = if max_in_flight == 0 { usize::MAX } else { max_in_flight };
+        Self { tensors, steps, inputs, outputs, max_in_flight }
+    }
+
+    /// Whether a request may get any number of responses.
+    pub(crate) fn is_decoupled(&self) -> bool {
+        self.steps.iter().any(|step| step.decoupled)
     }
 
     pub(crate) fn tensor(&self, name: &str) -> Option<usize> {
@@ -109,6 +124,27 @@ impl Progress {
         ready
     }
 
+    /// What is left to do with one response of the decoupled step `of`: the steps that follow from
+    /// it.
+    pub(crate) fn after(&self, graph: &Graph, of: usize) -> Self {
+        let writes = |step: &Step| step.outputs.iter().map(|(_, tensor)| *tensor).collect();
+        let mut there: Vec<usize> = writes(&graph.steps[of]);
+        let mut steps = vec![StepState::Settled; self.steps.len()];
+        let mut at = 0;
+        while let Some(&tensor) = there.get(at) {
+            for (index, step) in graph.steps.iter().enumerate() {
+                let follows = step.inputs.iter().any(|(_, read)| *read == tensor);
+                let open = self.steps[index] == StepState::Waiting;
+                if follows && open && steps[index] == StepState::Settled {
+                    steps[index] = StepState::Waiting;
+                    there.extend(writes(step));
+                }
+            }
+            at += 1;
+        }
+        Self { steps, in_flight: 0 }
+    }
+
     /// A step has given its last answer.
     pub(crate) fn step_done(&mut self) {
         self.in_flight -= 1;
@@ -141,12 +177,13 @@ mod tests {
             ModelEnsembling { step: steps.iter().map(step).collect(), ..Default::default() };
         let input = |n: &&str| ModelInput { name: (*n).to_owned(), ..Default::default() };
         let output = |n: &&str| ModelOutput { name: (*n).to_owned(), ..Default::default() };
-        Graph::new(&ModelConfig {
+        let config = ModelConfig {
             input: inputs.iter().map(input).collect(),
             output: outputs.iter().map(output).collect(),
             scheduling_choice: Some(SchedulingChoice::EnsembleScheduling(ensembling)),
             ..Default::default()
-        })
+        };
+        Graph::new(&config, &vec![false; steps.len()])
     }
 
     /// Runs to the end; the steps that started together, in order.
@@ -180,6 +217,22 @@ mod tests {
         let fork = graph(&["in"], &[("in", "x"), ("in", "y"), ("y", "z")], &["x", "z"]);
         assert_eq!(waves(&fork, &["x"]), [vec![0]]);
         assert_eq!(waves(&fork, &["x", "z"]), [vec![0, 1], vec![2]]);
+    }
+
+    #[test]
+    fn what_follows_from_a_response() {
+        let steps = [("in", "x"), ("x", "y"), ("in", "z"), ("y x", "out")];
+        let graph = graph(&["in"], &steps, &["out", "z"]);
+        let wanted = graph.wanted(|_| true);
+        let mut progress = graph.start(&wanted);
+        assert_eq!(progress.next(&graph, |tensor| graph.is_input(tensor)), [0, 2]);
+        let mut after = progress.after(&graph, 0);
+        let there = |names: &'static [&str]| {
+            let graph = &graph;
+            move |tensor: usize| names.contains(&graph.tensors[tensor].as_str())
+        };
+        assert_eq!(after.next(&graph, there(&["in", "x"])), [1]);
+        assert_eq!(after.next(&graph, there(&["in", "x", "y"])), [3]);
     }
 
     #[test]

@@ -2,8 +2,9 @@
 //!
 //! An ensemble is a scheduler, not a backend: it makes requests of other models, which find their
 //! way through the server like all requests. What each of them still waits for is decided by
-//! [`Graph`], which is pure; [`Run`] sends the requests and brings the answers together.
+//! [`Graph`], which is pure; `run.rs` sends the requests and brings the answers together.
 
+mod cycle;
 mod graph;
 mod run;
 mod validate;
@@ -16,7 +17,6 @@ use nereid_model_config::ModelConfig;
 
 use crate::statistics::Recorder;
 use graph::Graph;
-use run::Run;
 
 pub(crate) use validate::validate;
 
@@ -32,12 +32,14 @@ impl Ensemble {
         config: &ModelConfig,
         service: Arc<dyn Service>,
         recorder: Arc<Recorder>,
+        decoupled: &[bool],
     ) -> Arc<Self> {
-        Arc::new(Self { name: config.name.clone(), graph: Graph::new(config), service, recorder })
+        let graph = Graph::new(config, decoupled);
+        Arc::new(Self { name: config.name.clone(), graph, service, recorder })
     }
 
     pub(crate) fn submit(self: &Arc<Self>, request: Request) {
-        Run::start(self, request);
+        run::start(self, request);
     }
 }
 

@@ -1,178 +1,216 @@
-//! One request on its way through an ensemble.
+//! One request on its way through an ensemble: what all its steps share, and its way out.
 
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use nereid_backend::BatchReport;
 use nereid_inference::{
-    Answer, Cancellation, CorrelationId, Error, Nesting, Parameter, Parameters, Request, Responder,
-    Response, ResponseSink, Result, SEQUENCE_END, SEQUENCE_START, Tensor, Times,
+    Cancellation, CorrelationId, Error, Nesting, Parameter, Parameters, Request, Responder,
+    Response, Result, SEQUENCE_END, SEQUENCE_START, Tensor,
 };
 
 use super::Ensemble;
-use super::graph::Progress;
+use super::cycle::Cycle;
 
-/// What all steps of a request share.
+/// A request. It goes through the steps in cycles: one of its own, and one for each response of a
+/// decoupled step. It is over when all of them are, or when anything fails.
 pub(super) struct Run {
-    ensemble: Arc<Ensemble>,
-    /// What steps take over from the request.
-    template: Template,
-    wanted: Vec<usize>,
-    state: Mutex<State>,
+    pub(super) ensemble: Arc<Ensemble>,
+    pub(super) template: Template,
+    pub(super) wanted: Vec<usize>,
+    exit: Mutex<Exit>,
+    /// It has its last answer, or is about to.
+    over: AtomicBool,
+    /// By decoupled step; used only where the ensemble limits what is in flight.
+    held: Mutex<HashMap<usize, Held>>,
 }
 
-struct Template {
-    id: String,
-    correlation: CorrelationId,
-    flags: u32,
-    priority: u64,
-    timeout_us: u64,
-    parameters: Parameters,
-    cancellation: Cancellation,
-    nesting: Nesting,
+/// What steps take over from the request.
+pub(super) struct Template {
+    pub(super) id: String,
+    pub(super) correlation: CorrelationId,
+    pub(super) flags: u32,
+    pub(super) priority: u64,
+    pub(super) timeout_us: u64,
+    pub(super) parameters: Parameters,
+    pub(super) cancellation: Cancellation,
+    pub(super) nesting: Nesting,
     batch_size: usize,
 }
 
-struct State {
-    /// By their numbers in the graph.
-    tensors: Vec<Option<Tensor>>,
-    progress: Progress,
-    /// `None` once the request has been answered.
+struct Exit {
+    /// `None` while somebody sends, and once the last answer was sent.
     responder: Option<Responder>,
+    /// Left by those who came while somebody was sending.
+    queue: VecDeque<Outgoing>,
+    /// Cycles that are not over.
+    open: usize,
+}
+
+struct Outgoing {
+    response: Option<Result<Response>>,
+    last: bool,
+}
+
+/// The cycles that follow from the responses of one step.
+#[derive(Default)]
+struct Held {
+    running: usize,
+    waiting: VecDeque<Arc<Cycle>>,
+    /// Somebody is starting those that may start.
+    starting: bool,
+}
+
+pub(super) fn start(ensemble: &Arc<Ensemble>, request: Request) {
+    let graph = &ensemble.graph;
+    let wanted = graph.wanted(|name| request.wants(name));
+    let mut tensors: Vec<Option<Tensor>> = graph.tensors.iter().map(|_| None).collect();
+    for input in request.inputs {
+        if let Some(number) = graph.tensor(&input.name) {
+            tensors[number] = Some(input);
+        }
+    }
+    let mut responder = request.responder;
+    let now = Instant::now();
+    responder.times.started = Some(now);
+    responder.times.input_ready = Some(now);
+    let progress = graph.start(&wanted);
+    let run = Arc::new(Run {
+        ensemble: ensemble.clone(),
+        template: Template {
+            id: request.id,
+            correlation: request.correlation,
+            flags: request.flags,
+            priority: request.priority,
+            timeout_us: request.timeout_us,
+            parameters: request.parameters,
+            cancellation: request.cancellation,
+            nesting: request.nesting,
+            batch_size: request.batch_size,
+        },
+        wanted,
+        exit: Mutex::new(Exit { responder: Some(responder), queue: VecDeque::new(), open: 1 }),
+        over: AtomicBool::new(false),
+        held: Mutex::default(),
+    });
+    Cycle::new(run, tensors, progress, None).advance();
 }
 
 impl Run {
-    pub(super) fn start(ensemble: &Arc<Ensemble>, request: Request) {
-        let graph = &ensemble.graph;
-        let wanted = graph.wanted(|name| request.wants(name));
-        let mut tensors: Vec<Option<Tensor>> = graph.tensors.iter().map(|_| None).collect();
-        for input in request.inputs {
-            if let Some(number) = graph.tensor(&input.name) {
-                tensors[number] = Some(input);
-            }
-        }
-        let mut responder = request.responder;
-        let now = Instant::now();
-        responder.times.started = Some(now);
-        responder.times.input_ready = Some(now);
-        let progress = graph.start(&wanted);
-        let run = Arc::new(Self {
-            ensemble: ensemble.clone(),
-            template: Template {
-                id: request.id,
-                correlation: request.correlation,
-                flags: request.flags,
-                priority: request.priority,
-                timeout_us: request.timeout_us,
-                parameters: request.parameters,
-                cancellation: request.cancellation,
-                nesting: request.nesting,
-                batch_size: request.batch_size,
-            },
-            wanted,
-            state: Mutex::new(State { tensors, progress, responder: Some(responder) }),
-        });
-        run.advance();
-    }
-
-    /// Starts what can start; answers when nothing is left. The lock is never held while another
-    /// model is asked: it may answer at once, and come back here.
-    fn advance(self: &Arc<Self>) {
-        let mut state = self.lock();
-        if state.responder.is_none() {
-            return;
-        }
+    /// Whether nothing more is to be done.
+    pub(super) fn is_over(&self) -> bool {
         if self.template.cancellation.is_cancelled() {
-            self.finish(state, Err(Error::cancelled()));
-            return;
+            self.fail(Error::cancelled());
         }
-        let State { tensors, progress, .. } = &mut *state;
-        let ready = progress.next(&self.ensemble.graph, |tensor| tensors[tensor].is_some());
-        if ready.is_empty() {
-            if progress.is_over() {
-                let outcome = self.outputs(&state.tensors);
-                self.finish(state, outcome);
-            }
-            return;
-        }
-        let requests: Vec<Request> =
-            ready.into_iter().map(|step| self.step_request(step, &state.tensors)).collect();
-        drop(state);
-        for request in requests {
-            self.ensemble.service.infer(request);
-        }
+        self.over.load(Ordering::Acquire)
     }
 
-    /// The request to the model of a step. Its tensors are those of the ensemble, not copies.
-    fn step_request(self: &Arc<Self>, index: usize, tensors: &[Option<Tensor>]) -> Request {
-        let step = &self.ensemble.graph.steps[index];
-        let Template { id, correlation, flags, priority, timeout_us, parameters, .. } =
-            &self.template;
-        let sink = Box::new(StepSink { run: self.clone(), step: index });
-        // An optional input of the ensemble that was not sent is not sent on either.
-        let input = |(name, number): &(String, usize)| {
-            let tensor = tensors[*number].clone()?;
-            Some(Tensor { name: name.clone(), ..tensor })
-        };
-        Request {
-            id: id.clone(),
-            correlation: correlation.clone(),
-            flags: *flags,
-            priority: *priority,
-            timeout_us: *timeout_us,
-            parameters: parameters.clone(),
-            inputs: step.inputs.iter().filter_map(input).collect(),
-            requested_outputs: step.outputs.iter().map(|(name, _)| name.clone()).collect(),
-            cancellation: self.template.cancellation.clone(),
-            // An ensemble holds nothing while it waits for its steps.
-            nesting: Nesting { called: self.template.nesting.called, ..Nesting::default() },
-            ..Request::new(&step.model, step.version, Responder::new(sink))
+    /// Takes in a cycle for a response of the decoupled step `of`. It starts at once, unless as
+    /// many as are allowed are in flight.
+    pub(super) fn branch(&self, of: usize, cycle: Arc<Cycle>) {
+        self.exit().open += 1;
+        if self.ensemble.graph.max_in_flight == usize::MAX {
+            cycle.advance();
+            return;
         }
+        self.held().entry(of).or_default().waiting.push_back(cycle);
+        self.start_held(of);
     }
 
-    fn step_answered(self: &Arc<Self>, step: usize, answer: Answer) {
-        let mut state = self.lock();
-        match answer.response {
-            Some(Ok(response)) => self.keep(step, response, &mut state.tensors),
-            Some(Err(error)) => {
-                // Cancellation has no words of its own.
-                let error = if error.message().is_empty() { error } else { self.context(error) };
-                self.finish(state, Err(error));
+    fn start_held(&self, of: usize) {
+        let mut held = self.held();
+        loop {
+            let Some(step) = held.get_mut(&of).filter(|step| !step.starting) else { return };
+            if step.running >= self.ensemble.graph.max_in_flight {
                 return;
             }
-            None => {}
-        }
-        if answer.last {
-            state.progress.step_done();
-            drop(state);
-            self.advance();
-        }
-    }
-
-    fn keep(&self, step: usize, response: Response, tensors: &mut [Option<Tensor>]) {
-        let outputs = &self.ensemble.graph.steps[step].outputs;
-        for tensor in response.outputs {
-            if let Some((_, number)) = outputs.iter().find(|(name, _)| *name == tensor.name) {
-                let name = self.ensemble.graph.tensors[*number].clone();
-                tensors[*number] = Some(Tensor { name, ..tensor });
+            let Some(cycle) = step.waiting.pop_front() else { return };
+            step.running += 1;
+            step.starting = true;
+            drop(held);
+            // It may be over at once, and come back here.
+            cycle.advance();
+            held = self.held();
+            if let Some(step) = held.get_mut(&of) {
+                step.starting = false;
             }
         }
     }
 
-    fn outputs(&self, tensors: &[Option<Tensor>]) -> Result<Response> {
-        let outputs: Option<Vec<Tensor>> =
-            self.wanted.iter().map(|&number| tensors[number].clone()).collect();
-        let outputs = outputs.ok_or_else(|| {
-            self.context(Error::invalid_arg(
-                "unexpected deadlock, at least one output is not set while no more ensemble steps \
-                 can be made",
-            ))
-        })?;
-        Ok(Response { parameters: self.echo(), ..Response::new(outputs) })
+    /// A cycle has come to its end, perhaps with a response; `of` as in [`Self::branch`].
+    pub(super) fn cycle_over(&self, of: Option<usize>, response: Option<Response>) {
+        let mut exit = self.exit();
+        exit.open -= 1;
+        let last = exit.open == 0;
+        if last && self.over.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        if response.is_some() || last {
+            self.send(exit, Outgoing { response: response.map(Ok), last });
+        } else {
+            drop(exit);
+        }
+        if let Some(of) = of {
+            if let Some(step) = self.held().get_mut(&of) {
+                step.running -= 1;
+            }
+            self.start_held(of);
+        }
+    }
+
+    pub(super) fn fail(&self, error: Error) {
+        if !self.over.swap(true, Ordering::AcqRel) {
+            let waiting = std::mem::take(&mut *self.held());
+            self.send(self.exit(), Outgoing { response: Some(Err(error)), last: true });
+            drop(waiting);
+        }
+    }
+
+    /// Sends, or leaves it to who is sending already: no lock is held while an answer goes out.
+    fn send<'a>(&'a self, mut exit: MutexGuard<'a, Exit>, outgoing: Outgoing) {
+        let mut next = Some(outgoing);
+        while let Some(outgoing) = next.take() {
+            let Some(mut responder) = exit.responder.take() else {
+                exit.queue.push_back(outgoing);
+                return;
+            };
+            drop(exit);
+            match outgoing {
+                Outgoing { response, last: true } => return self.end(responder, response),
+                Outgoing { response, last: false } => {
+                    response.into_iter().for_each(|response| responder.send(response));
+                }
+            }
+            exit = self.exit();
+            exit.responder = Some(responder);
+            next = exit.queue.pop_front();
+        }
+    }
+
+    fn end(&self, mut responder: Responder, response: Option<Result<Response>>) {
+        let now = Instant::now();
+        responder.times.computed = Some(now);
+        let started = responder.times.started.unwrap_or(now);
+        // As Triton, which counts an ensemble's executions only where they end well.
+        if !matches!(response, Some(Err(_))) {
+            self.ensemble.recorder.record_batch(&BatchReport {
+                size: self.template.batch_size,
+                started,
+                input_ready: started,
+                computed: now,
+                ended: now,
+            });
+        }
+        match response {
+            Some(response) => responder.answer(response),
+            None => responder.finish(),
+        }
     }
 
     /// Triton repeats the request's place in a sequence in every response of an ensemble.
-    fn echo(&self) -> Parameters {
+    pub(super) fn echo(&self) -> Parameters {
         let id = match &self.template.correlation {
             CorrelationId::None => Parameter::Int(0),
             CorrelationId::Number(number) => Parameter::Int(number.cast_signed()),
@@ -186,45 +224,18 @@ impl Run {
         ]
     }
 
-    fn finish(&self, mut state: MutexGuard<'_, State>, outcome: Result<Response>) {
-        let Some(mut responder) = state.responder.take() else { return };
-        state.tensors.iter_mut().for_each(|tensor| *tensor = None);
-        drop(state);
-        let now = Instant::now();
-        responder.times.computed = Some(now);
-        let started = responder.times.started.unwrap_or(now);
-        if outcome.is_ok() {
-            self.ensemble.recorder.record_batch(&BatchReport {
-                size: self.template.batch_size,
-                started,
-                input_ready: started,
-                computed: now,
-                ended: now,
-            });
-        }
-        responder.answer(outcome);
-    }
-
-    fn context(&self, error: Error) -> Error {
+    pub(super) fn context(&self, error: Error) -> Error {
         Error::new(
             error.code(),
             format!("in ensemble '{}', {}", self.ensemble.name, error.message()),
         )
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn exit(&self) -> MutexGuard<'_, Exit> {
+        self.exit.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-/// Brings the answer of a step back.
-struct StepSink {
-    run: Arc<Run>,
-    step: usize,
-}
-
-impl ResponseSink for StepSink {
-    fn deliver(&mut self, answer: Answer, _: &Times) {
-        self.run.step_answered(self.step, answer);
+    fn held(&self) -> MutexGuard<'_, HashMap<usize, Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,14 +1,18 @@
 //! Holds an ensemble against the models that it is made of, in Triton's words.
 
+use std::collections::HashMap;
+
 use nereid_inference::{Error, Result, display_shape};
 use nereid_model_config::{ModelConfig, datatype, model_ensembling::Step};
 
 use crate::catalog::{Catalog, VersionState};
 use crate::model::ModelVersion;
 
-/// Refuses an ensemble whose models are not there, or whose tensors do not fit together.
-pub(crate) fn validate(config: &ModelConfig, catalog: &Catalog) -> Result<()> {
-    let Some(ensemble) = config.ensemble_scheduling() else { return Ok(()) };
+/// Refuses an ensemble whose models are not there, or whose tensors do not fit together. Tells
+/// which steps are decoupled.
+pub(crate) fn validate(config: &ModelConfig, catalog: &Catalog) -> Result<Vec<bool>> {
+    let Some(ensemble) = config.ensemble_scheduling() else { return Ok(Vec::new()) };
+    let mut decoupled = Vec::new();
     let mut known: Vec<Known> = Vec::new();
     for input in &config.input {
         let dims = full(config, &input.dims);
@@ -17,12 +21,48 @@ pub(crate) fn validate(config: &ModelConfig, catalog: &Catalog) -> Result<()> {
     for step in &ensemble.step {
         let member = member(config, step, catalog)?;
         check_step(config, step, &member.config, &mut known)?;
+        decoupled.push(member.config.decoupled());
     }
     for output in &config.output {
         let dims = full(config, &output.dims);
         note(config, &mut known, Known::new(&output.name, &config.name, output.data_type, dims))?;
     }
-    Ok(())
+    check_origins(config, &ensemble.step, &decoupled)?;
+    Ok(decoupled)
+}
+
+/// What a step reads, and what a response holds, must come from the same responses of decoupled
+/// steps: which of several would go with which? (Triton names the ensemble where it means the
+/// step's model.)
+fn check_origins(config: &ModelConfig, steps: &[Step], decoupled: &[bool]) -> Result<()> {
+    let name = &config.name;
+    let mut origins: HashMap<&str, Option<usize>> =
+        config.input.iter().map(|input| (input.name.as_str(), None)).collect();
+    let common = |origins: &HashMap<&str, Option<usize>>, tensors: &[&str]| {
+        let mut found = tensors.iter().filter_map(|tensor| origins.get(tensor));
+        let first = found.next().copied().flatten();
+        if found.any(|other| *other != first) {
+            return Err(Error::invalid_arg(format!(
+                "in ensemble {name}, step of model '{name}' receives inputs originated from \
+                 different decoupled models"
+            )));
+        }
+        Ok(first)
+    };
+    // Steps may stand in any order. Each round places at least one, unless they wait in a circle,
+    // which is refused elsewhere.
+    let mut left: Vec<usize> = (0..steps.len()).collect();
+    while let Some(place) = left.iter().position(|&index| {
+        steps[index].input_map.values().all(|tensor| origins.contains_key(tensor.as_str()))
+    }) {
+        let index = left.remove(place);
+        let reads: Vec<&str> = steps[index].input_map.values().map(String::as_str).collect();
+        let from = common(&origins, &reads)?;
+        let origin = if decoupled[index] { Some(index) } else { from };
+        origins.extend(steps[index].output_map.values().map(|tensor| (tensor.as_str(), origin)));
+    }
+    let outputs: Vec<&str> = config.output.iter().map(|output| output.name.as_str()).collect();
+    common(&origins, &outputs).map(drop)
 }
 
 /// The version that a step would run on now.
@@ -84,11 +124,6 @@ fn check_step<'a>(
     known: &mut Vec<Known<'a>>,
 ) -> Result<()> {
     let (ensemble, model) = (&config.name, &member.name);
-    if member.decoupled() {
-        return Err(Error::unsupported(format!(
-            "in ensemble {ensemble}, model {model} is decoupled, which is not supported yet"
-        )));
-    }
     let stray = |tensor: &str, what: &str, name: &str| {
         Error::invalid_arg(format!(
             "in ensemble {ensemble}, ensemble tensor {tensor} is mapping to non-existing {what} \

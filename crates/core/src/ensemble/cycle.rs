@@ -1,0 +1,167 @@
+//! One pass through the steps of an ensemble: with the request's tensors, or with those of one
+//! response of a decoupled step, through the steps that follow from it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use nereid_inference::{
+    Answer, Error, Nesting, Request, Responder, Response, ResponseSink, Tensor, Times,
+};
+
+use super::graph::Progress;
+use super::run::{Run, Template};
+
+pub(super) struct Cycle {
+    run: Arc<Run>,
+    /// The decoupled step whose response it follows from.
+    of: Option<usize>,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// By their numbers in the graph.
+    tensors: Vec<Option<Tensor>>,
+    progress: Progress,
+    over: bool,
+}
+
+impl Cycle {
+    pub(super) fn new(
+        run: Arc<Run>,
+        tensors: Vec<Option<Tensor>>,
+        progress: Progress,
+        of: Option<usize>,
+    ) -> Arc<Self> {
+        Arc::new(Self { run, of, state: Mutex::new(State { tensors, progress, over: false }) })
+    }
+
+    /// Starts what can start. The lock is never held while another model is asked: it may answer
+    /// at once, and come back here.
+    pub(super) fn advance(self: &Arc<Self>) {
+        if self.run.is_over() {
+            return;
+        }
+        let graph = &self.run.ensemble.graph;
+        let mut state = self.lock();
+        let State { tensors, progress, .. } = &mut *state;
+        let ready = progress.next(graph, |tensor| tensors[tensor].is_some());
+        if ready.is_empty() {
+            if progress.is_over() && !std::mem::replace(&mut state.over, true) {
+                let tensors = std::mem::take(&mut state.tensors);
+                drop(state);
+                self.end(tensors);
+            }
+            return;
+        }
+        let requests: Vec<Request> =
+            ready.into_iter().map(|step| self.step_request(step, &state.tensors)).collect();
+        drop(state);
+        for request in requests {
+            self.run.ensemble.service.infer(request);
+        }
+    }
+
+    /// The request to the model of a step. Its tensors are those of the ensemble, not copies.
+    fn step_request(self: &Arc<Self>, index: usize, tensors: &[Option<Tensor>]) -> Request {
+        let step = &self.run.ensemble.graph.steps[index];
+        let Template { id, correlation, flags, priority, timeout_us, parameters, .. } =
+            &self.run.template;
+        let sink = Box::new(StepSink { cycle: self.clone(), step: index });
+        // An optional input of the ensemble that was not sent is not sent on either.
+        let input = |(name, number): &(String, usize)| {
+            let tensor = tensors[*number].clone()?;
+            Some(Tensor { name: name.clone(), ..tensor })
+        };
+        Request {
+            id: id.clone(),
+            correlation: correlation.clone(),
+            flags: *flags,
+            priority: *priority,
+            timeout_us: *timeout_us,
+            parameters: parameters.clone(),
+            inputs: step.inputs.iter().filter_map(input).collect(),
+            requested_outputs: step.outputs.iter().map(|(name, _)| name.clone()).collect(),
+            cancellation: self.run.template.cancellation.clone(),
+            // An ensemble holds nothing while it waits for its steps.
+            nesting: Nesting { called: self.run.template.nesting.called, ..Nesting::default() },
+            ..Request::new(&step.model, step.version, Responder::new(sink))
+        }
+    }
+
+    fn step_answered(self: &Arc<Self>, step: usize, answer: Answer) {
+        match answer.response {
+            Some(Ok(response)) if self.run.ensemble.graph.steps[step].decoupled => {
+                self.branch(step, response);
+            }
+            Some(Ok(response)) => self.keep(step, response, &mut self.lock().tensors),
+            Some(Err(error)) => {
+                // Cancellation has no words of its own.
+                let silent = error.message().is_empty();
+                return self.run.fail(if silent { error } else { self.run.context(error) });
+            }
+            None => {}
+        }
+        if answer.last {
+            self.lock().progress.step_done();
+            self.advance();
+        }
+    }
+
+    /// What follows from a response of a decoupled step is a cycle of its own.
+    fn branch(&self, step: usize, response: Response) {
+        if self.run.is_over() {
+            return;
+        }
+        let state = self.lock();
+        let mut tensors = state.tensors.clone();
+        let progress = state.progress.after(&self.run.ensemble.graph, step);
+        drop(state);
+        self.keep(step, response, &mut tensors);
+        self.run.branch(step, Self::new(self.run.clone(), tensors, progress, Some(step)));
+    }
+
+    fn keep(&self, step: usize, response: Response, tensors: &mut [Option<Tensor>]) {
+        let graph = &self.run.ensemble.graph;
+        for tensor in response.outputs {
+            let mut outputs = graph.steps[step].outputs.iter();
+            if let Some((_, number)) = outputs.find(|(name, _)| *name == tensor.name)
+                && let Some(place) = tensors.get_mut(*number)
+            {
+                let name = graph.tensors[*number].clone();
+                *place = Some(Tensor { name, ..tensor });
+            }
+        }
+    }
+
+    /// All steps are done. A cycle that has branched leaves the responses to its branches.
+    fn end(&self, mut tensors: Vec<Option<Tensor>>) {
+        let run = &self.run;
+        let outputs: Option<Vec<Tensor>> =
+            run.wanted.iter().map(|&number| tensors[number].take()).collect();
+        if outputs.is_none() && !run.ensemble.graph.is_decoupled() {
+            return run.fail(run.context(Error::invalid_arg(
+                "unexpected deadlock, at least one output is not set while no more ensemble steps \
+                 can be made",
+            )));
+        }
+        let response =
+            outputs.map(|outputs| Response { parameters: run.echo(), ..Response::new(outputs) });
+        drop(tensors);
+        run.cycle_over(self.of, response);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Brings the answer of a step back.
+struct StepSink {
+    cycle: Arc<Cycle>,
+    step: usize,
+}
+
+impl ResponseSink for StepSink {
+    fn deliver(&mut self, answer: Answer, _: &Times) {
+        self.cycle.step_answered(self.step, answer);
+    }
+}
