@@ -11,6 +11,8 @@ use nereid_inference::Error;
 
 use crate::log::LogFlags;
 use crate::metrics::MetricsFlags;
+use crate::security::{AccessFlags, GrpcSecurity, HttpSecurity};
+use crate::without_effect::WithoutEffect;
 
 #[derive(Args, Debug)]
 pub(crate) struct ServeFlags {
@@ -78,12 +80,19 @@ pub(crate) struct ServeFlags {
     /// Port for HTTP; 0 takes a free one.
     #[arg(long, default_value_t = 8000)]
     pub(crate) http_port: u16,
+    /// Let other processes listen on the port for HTTP too.
+    #[arg(long, default_value = "false", value_parser = boolean, action = ArgAction::Set)]
+    pub(crate) reuse_http_port: bool,
     /// Let clients register their shared memory.
     #[arg(long, default_value = "false", value_parser = boolean, action = ArgAction::Set)]
     pub(crate) allow_client_shm: bool,
     /// Largest JSON part or raw tensor of a request, in bytes.
     #[arg(long, default_value_t = 64 << 20)]
     pub(crate) http_max_input_size: usize,
+    #[command(flatten)]
+    pub(crate) http_security: HttpSecurity,
+    #[command(flatten)]
+    pub(crate) access: AccessFlags,
     /// Serve gRPC.
     #[arg(long, default_value = "true", value_parser = boolean, action = ArgAction::Set)]
     pub(crate) allow_grpc: bool,
@@ -105,6 +114,17 @@ pub(crate) struct ServeFlags {
     /// Milliseconds that a gRPC client may take to answer a probe.
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) grpc_keepalive_timeout: u64,
+    /// Milliseconds after which clients are told to make a new gRPC connection; 0: never.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) grpc_max_connection_age: u64,
+    /// Milliseconds that the requests of an old gRPC connection may take until it is closed; 0: as
+    /// long as they need.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) grpc_max_connection_age_grace: u64,
+    #[command(flatten)]
+    pub(crate) grpc_security: GrpcSecurity,
+    #[command(flatten)]
+    pub(crate) without_effect: WithoutEffect,
     /// Poll for up to this many microseconds before sleeping while requests follow each other
     /// closely: a lower latency for more CPU time. 0 turns it off. (Not in Triton.)
     #[arg(long, default_value_t = 100)]
@@ -125,33 +145,13 @@ const NOT_YET: &[&str] = &[
     "cuda-memory-pool-byte-size",
     "cuda-virtual-address-size",
     "enable-peer-access",
-    "grpc-header-forward-pattern",
-    "grpc-http2-max-ping-strikes",
-    "grpc-http2-max-pings-without-data",
-    "grpc-http2-min-recv-ping-interval-without-data",
-    "grpc-infer-allocation-pool-size",
-    "grpc-infer-thread-count",
-    "grpc-keepalive-permit-without-calls",
-    "grpc-max-connection-age",
-    "grpc-max-connection-age-grace",
-    "grpc-max-response-pool-size",
-    "grpc-restricted-protocol",
-    "grpc-root-cert",
-    "grpc-server-cert",
-    "grpc-server-key",
-    "grpc-use-ssl",
-    "grpc-use-ssl-mutual",
     "host-policy",
-    "http-header-forward-pattern",
-    "http-restricted-api",
-    "http-thread-count",
     "min-supported-compute-capability",
     "model-load-gpu-limit",
     "model-load-retry-count",
     "model-namespacing",
     "pinned-memory-pool-byte-size",
     "repoagent-directory",
-    "reuse-http-port",
     "sagemaker-port",
     "sagemaker-safe-port-range",
     "sagemaker-thread-count",
@@ -307,7 +307,7 @@ mod tests {
     #[test]
     fn flags_of_triton_that_do_nothing_yet_are_named() {
         let refused = |argument: &str| refusal([argument.to_owned()].into_iter());
-        assert!(refused("--grpc-use-ssl=true").unwrap().contains("not supported yet"));
+        assert!(refused("--allow-sagemaker=true").unwrap().contains("not supported yet"));
         assert!(refused("--repoagent-directory").is_some());
         assert_eq!(refused("--http-port=8000"), None);
     }

@@ -5,9 +5,11 @@ mod backends;
 mod flags;
 mod log;
 mod metrics;
+mod security;
 mod serve;
 mod spin;
 mod table;
+mod without_effect;
 
 use std::process::ExitCode;
 

@@ -10,6 +10,7 @@ use nereid_backend::metrics::Registry;
 use nereid_backend::{Host, Pulse};
 use nereid_cache::ResponseCache;
 use nereid_core::{Catalog, ControlMode, Lifecycle, Regions, Repositories, Server};
+use nereid_frontend::ConnectionOptions;
 use nereid_http::{App, Limits};
 use nereid_inference::Cancellation;
 use nereid_logging::Log;
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::flags::ServeFlags;
+use crate::security::Security;
 use crate::{backends, spin, table};
 
 /// How long workers may take to finalize once all requests have been answered.
@@ -55,7 +57,7 @@ pub(crate) fn run(flags: &ServeFlags) -> ExitCode {
 }
 
 async fn serve(flags: &ServeFlags, log: Log) -> Result<(), Failure> {
-    let http = listen(SocketAddr::new(flags.http_address, flags.http_port), false)?;
+    let http = listen(SocketAddr::new(flags.http_address, flags.http_port), flags.reuse_http_port)?;
     let grpc = match flags.allow_grpc {
         true => {
             let address = SocketAddr::new(flags.grpc_address, flags.grpc_port);
@@ -95,6 +97,11 @@ async fn serve(flags: &ServeFlags, log: Log) -> Result<(), Failure> {
     };
     let lifecycle = Arc::new(lifecycle(flags, server.clone(), host, cache));
     let regions = Arc::new(Regions::new(flags.allow_client_shm));
+    let keys = flags.access.keys()?;
+    let security = flags.http_security.start(&flags.access, keys.clone())?;
+    let max_connections = flags.access.max_connections;
+    let options =
+        ConnectionOptions { tls: security.tls, max_connections, ..ConnectionOptions::default() };
     let app = App {
         server: server.clone(),
         lifecycle: lifecycle.clone(),
@@ -104,21 +111,25 @@ async fn serve(flags: &ServeFlags, log: Log) -> Result<(), Failure> {
         log: log.clone(),
         metrics: flags.metrics.allow_metrics.then(|| registry.clone()),
         limits: Limits { max_input_size: flags.http_max_input_size, ..Limits::default() },
+        access: security.access,
+        forward: security.forward,
     };
     let bound = http.local_addr()?;
     let mut frontends = JoinSet::new();
-    frontends.spawn(nereid_http::serve(http, app, until(stopped.clone())));
+    frontends.spawn(nereid_http::serve(http, app, options, until(stopped.clone())));
     tracing::info!("Started HTTPService at {bound}");
     if let Some(grpc) = grpc {
         let bound = grpc.local_addr()?;
+        let security = flags.grpc_security.start(&flags.access, keys)?;
         let app = nereid_grpc::App {
             server: server.clone(),
             lifecycle: lifecycle.clone(),
             regions,
+            forward: security.forward.clone().map(Arc::new),
             pulse: pulse.clone(),
             log,
         };
-        frontends.spawn(serve_grpc(grpc, app, grpc_options(flags), until(stopped)));
+        frontends.spawn(serve_grpc(grpc, app, grpc_options(flags, security), until(stopped)));
         tracing::info!("Started GRPCInferenceService at {bound}");
     }
 
@@ -160,10 +171,19 @@ fn listen(address: SocketAddr, share: bool) -> Result<TcpListener, Failure> {
     bind().map_err(|error| format!("failed to listen on {address}: {error}").into())
 }
 
-fn grpc_options(flags: &ServeFlags) -> nereid_grpc::Options {
+fn grpc_options(flags: &ServeFlags, security: Security) -> nereid_grpc::Options {
+    let set = |ms: u64| (ms > 0).then(|| Duration::from_millis(ms));
     nereid_grpc::Options {
-        keepalive_time: Duration::from_millis(flags.grpc_keepalive_time),
-        keepalive_timeout: Duration::from_millis(flags.grpc_keepalive_timeout),
+        connections: ConnectionOptions {
+            http1: false,
+            tls: security.tls,
+            max_connections: flags.access.max_connections,
+            keepalive_time: set(flags.grpc_keepalive_time),
+            keepalive_timeout: Duration::from_millis(flags.grpc_keepalive_timeout),
+            max_age: set(flags.grpc_max_connection_age),
+            max_age_grace: set(flags.grpc_max_connection_age_grace),
+        },
+        access: security.access,
         compress: flags.grpc_infer_response_compression_level != "none",
     }
 }

@@ -20,13 +20,14 @@ PAIR = """
 FAILING = """
     import triton_python_backend_utils as pb_utils
 
-    E = pb_utils.TritonError
-    CODES = [E.UNKNOWN, E.INTERNAL, E.NOT_FOUND, E.INVALID_ARG, E.UNAVAILABLE, E.UNSUPPORTED]
+    NAMES = ["UNKNOWN", "INTERNAL", "NOT_FOUND", "INVALID_ARG", "UNAVAILABLE", "UNSUPPORTED"]
 
     class TritonPythonModel:
         def execute(self, requests):
+            E = pb_utils.TritonError
             codes = [int(pb_utils.get_input_tensor_by_name(r, "IN").as_numpy()[0]) for r in requests]
-            return [pb_utils.InferenceResponse(error=E("boom", CODES[c])) for c in codes]
+            errors = [E("boom", getattr(E, NAMES[code])) for code in codes]
+            return [pb_utils.InferenceResponse(error=error) for error in errors]
 """
 
 # As many responses as the input says; a negative number ends them with an error.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use nereid_core::ModelVersion;
 use nereid_frontend::{Delivery, find_regions};
-use nereid_inference::{Error, Result};
+use nereid_inference::{Error, Parameters, Result};
 use nereid_protocol::{InferRequest, parse_version};
 
 use crate::decode::decode;
@@ -14,7 +14,11 @@ use crate::service::App;
 
 /// First stop of a request, decoding, and with the answer the last one, encoding. Dropped when the
 /// client hangs up, which cancels the request.
-pub(crate) async fn infer(app: &App, message: ModelInferRequest) -> Result<ModelInferResponse> {
+pub(crate) async fn infer(
+    app: &App,
+    message: ModelInferRequest,
+    forwarded: Result<Parameters>,
+) -> Result<ModelInferResponse> {
     app.pulse.beat();
     let version = parse_version(&message.model_version)?;
     let model = app.server.model(&message.model_name, version)?;
@@ -25,6 +29,7 @@ pub(crate) async fn infer(app: &App, message: ModelInferRequest) -> Result<Model
     }
     let name = message.model_name.clone();
     let mut request = decode(&model.config, message)?.request;
+    request.parameters.extend(forwarded?);
     let delivery = prepare(app, &model, &mut request)?;
     let id = request.id.clone();
     let call = app.server.call(|responder| request.into_request(name, version, responder));

@@ -2,12 +2,12 @@
 //! what a request may say beyond the shape of its messages is `nereid-protocol`'s.
 #![forbid(unsafe_code)]
 
-mod accept;
 mod connections;
 mod contents;
 mod decode;
 mod describe;
 mod encode;
+mod gate;
 mod health;
 mod infer;
 mod logging;

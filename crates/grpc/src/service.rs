@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use nereid_backend::Pulse;
 use nereid_core::{Lifecycle, ModelVersion, Regions, Server};
-use nereid_inference::Error;
+use nereid_frontend::Forward;
+use nereid_inference::{Error, Parameters};
 use nereid_logging::Log;
 use nereid_protocol::parse_version;
 use tokio::sync::watch;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use crate::infer::infer;
@@ -23,6 +25,8 @@ pub struct App {
     pub server: Arc<Server>,
     pub lifecycle: Arc<Lifecycle>,
     pub regions: Arc<Regions>,
+    /// Metadata that models are told.
+    pub forward: Option<Arc<Forward>>,
     pub pulse: Pulse,
     pub log: Log,
 }
@@ -36,6 +40,15 @@ pub(crate) struct InferenceService {
 impl InferenceService {
     pub(crate) fn new(app: App, stopping: watch::Receiver<bool>) -> Self {
         Self { app, stopping }
+    }
+
+    /// The metadata that the model is to be told.
+    fn forwarded(&self, metadata: &MetadataMap) -> Result<Parameters, Error> {
+        let mut parameters = Parameters::new();
+        if let Some(forward) = &self.app.forward {
+            forward.add(metadata.as_ref(), &mut parameters)?;
+        }
+        Ok(parameters)
     }
 
     fn model(&self, name: &str, version: &str) -> Result<(Arc<ModelVersion>, Option<i64>), Error> {
@@ -133,7 +146,8 @@ impl GrpcInferenceService for InferenceService {
         &self,
         request: Request<proto::ModelInferRequest>,
     ) -> Reply<proto::ModelInferResponse> {
-        reply(infer(&self.app, request.into_inner()).await)
+        let forwarded = self.forwarded(request.metadata());
+        reply(infer(&self.app, request.into_inner(), forwarded).await)
     }
 
     async fn model_stream_infer(
@@ -143,7 +157,8 @@ impl GrpcInferenceService for InferenceService {
         let wish = request.metadata().get("triton_grpc_error");
         let close_on_error = wish.is_some_and(|wish| wish.as_bytes() == b"true");
         let (app, stopping) = (self.app.clone(), self.stopping.clone());
-        Ok(Response::new(stream(app, stopping, request.into_inner(), close_on_error)))
+        let forwarded = self.forwarded(request.metadata());
+        Ok(Response::new(stream(app, stopping, request.into_inner(), forwarded, close_on_error)))
     }
 
     async fn repository_index(

@@ -7,7 +7,8 @@ use nereid_backend::Service;
 use nereid_core::{OnlyResponse, Outcome};
 use nereid_frontend::Delivery;
 use nereid_inference::{
-    Answer, Cancellation, Error, Parameter, Responder, Response, ResponseSink, Result, Times,
+    Answer, Cancellation, Error, Parameter, Parameters, Responder, Response, ResponseSink, Result,
+    Times,
 };
 use nereid_protocol::parse_version;
 use tokio::sync::{mpsc, watch};
@@ -46,11 +47,12 @@ pub(crate) fn stream(
     app: App,
     stopping: watch::Receiver<bool>,
     inbound: Streaming<ModelInferRequest>,
+    forwarded: Result<Parameters>,
     close_on_error: bool,
 ) -> Answers {
     let (events, receiver) = mpsc::unbounded_channel();
     let cancellation = Cancellation::default();
-    let reader = Reader { app, events, cancellation: cancellation.clone(), places: 0 };
+    let reader = Reader { app, events, forwarded, cancellation: cancellation.clone(), places: 0 };
     tokio::spawn(reader.run(inbound, stopping));
     Answers { events: receiver, order: Order::default(), end: None, close_on_error, cancellation }
 }
@@ -60,6 +62,8 @@ pub(crate) fn stream(
 struct Reader {
     app: App,
     events: mpsc::UnboundedSender<Event>,
+    /// What every request says beyond its own parameters.
+    forwarded: Result<Parameters>,
     /// Of all requests of the stream.
     cancellation: Cancellation,
     /// How many places in the order of answers have been given away.
@@ -119,6 +123,7 @@ impl Reader {
         let model = self.app.server.model(&message.model_name, version)?;
         let decoupled = model.config.decoupled();
         let mut decoded = decode(&model.config, message)?;
+        decoded.request.parameters.extend(self.forwarded.clone()?);
         let delivery = prepare(&self.app, &model, &mut decoded.request)?;
         Ok(Taken { version, decoupled, decoded, delivery })
     }

@@ -5,11 +5,13 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
+use hyper::header::{HeaderValue, WWW_AUTHENTICATE};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
 use nereid_arena::Arena;
 use nereid_backend::Pulse;
 use nereid_core::{Duration, Lifecycle, ModelStatistics, Regions, ResponseStatistics, Server};
+use nereid_frontend::{Access, Category, Denial, Forward, Peer, Wish};
 use nereid_inference::Error;
 use nereid_logging::{ACCESS, Log};
 use nereid_metrics::Registry;
@@ -27,7 +29,6 @@ use crate::repository::repository;
 use crate::routes::{Memory, ModelAction, Route, route};
 use crate::shared_memory::{cuda_shared_memory, shared_memory};
 
-#[derive(Clone)]
 pub struct App {
     pub server: Arc<Server>,
     pub lifecycle: Arc<Lifecycle>,
@@ -39,6 +40,9 @@ pub struct App {
     /// Shown on the page for people; `None`: there are none.
     pub metrics: Option<Registry>,
     pub limits: Limits,
+    pub access: Access,
+    /// Headers that models are told.
+    pub forward: Option<Forward>,
 }
 
 /// What clients may send.
@@ -57,11 +61,11 @@ impl Default for Limits {
 }
 
 impl App {
-    pub(crate) async fn handle(&self, request: Request<Incoming>) -> Reply {
+    pub(crate) async fn handle(&self, peer: Peer, request: Request<Incoming>) -> Reply {
         self.pulse.beat();
         let (head, mut body) = request.into_parts();
         let began = tracing::enabled!(target: ACCESS, Level::INFO).then(Instant::now);
-        let reply = self.answer(&head, &mut body).await;
+        let reply = self.answer(peer, &head, &mut body).await;
         if let Some(began) = began {
             log_access(&head, &reply, began);
         }
@@ -69,8 +73,11 @@ impl App {
         reply
     }
 
-    async fn answer(&self, head: &Parts, body: &mut Incoming) -> Reply {
-        let Some(route) = route(head.uri.path()) else { return self.beside_the_api(head) };
+    async fn answer(&self, peer: Peer, head: &Parts, body: &mut Incoming) -> Reply {
+        let Some(route) = route(head.uri.path()) else { return self.beside_the_api(peer, head) };
+        if let Err(denial) = self.access.check(route.wish(), peer.address, &head.headers) {
+            return denied(&denial);
+        }
         if !route.allows(&head.method) {
             let method = "Method Not Allowed";
             return status_reply(StatusCode::METHOD_NOT_ALLOWED, route.error_type(), method);
@@ -98,14 +105,18 @@ impl App {
     }
 
     /// What is not part of the API: the page for people, and the metrics that it shows.
-    fn beside_the_api(&self, head: &Parts) -> Reply {
+    fn beside_the_api(&self, peer: Peer, head: &Parts) -> Reply {
         let path = head.uri.path();
         if wants_page(&head.method, path, &head.headers) {
             return page();
         }
         match &self.metrics {
             Some(registry) if path == "/metrics" && head.method == Method::GET => {
-                metrics_page(registry)
+                let wish = Wish::to_see(Category::Statistics);
+                match self.access.check(wish, peer.address, &head.headers) {
+                    Ok(()) => metrics_page(registry),
+                    Err(denial) => denied(&denial),
+                }
             }
             _ => status_reply(StatusCode::NOT_FOUND, TEXT, "Not Found"),
         }
@@ -195,6 +206,16 @@ fn log_access(head: &Parts, reply: &Reply, began: Instant) {
         us = began.elapsed().as_micros() as u64,
         "HTTP"
     );
+}
+
+fn denied(denial: &Denial) -> Reply {
+    let no_key = *denial == Denial::NoKey;
+    let status = if no_key { StatusCode::UNAUTHORIZED } else { StatusCode::FORBIDDEN };
+    let mut reply = status_reply(status, TEXT, &denial.message());
+    if no_key {
+        reply.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    reply
 }
 
 fn health(good: bool) -> Reply {

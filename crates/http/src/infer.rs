@@ -48,7 +48,13 @@ pub(crate) async fn infer(
         let model = model.clone();
         aside(json_len, move || decode(&model, body, json_len, max)).await
     };
-    match decoded {
+    let forwarded = decoded.and_then(|mut parsed| {
+        if let Some(forward) = &app.forward {
+            forward.add(headers, &mut parsed.parameters)?;
+        }
+        Ok(parsed)
+    });
+    match forwarded {
         Ok(parsed) => run(app, model, version, parsed, Encoding::wanted(headers)).await,
         Err(error) => json_error(&error),
     }

@@ -1,6 +1,7 @@
 //! The metrics service, on a port of its own.
 
 use hyper::{Method, Request, StatusCode};
+use nereid_frontend::ConnectionOptions;
 use nereid_metrics::Registry;
 use tokio::net::TcpListener;
 
@@ -15,11 +16,11 @@ pub async fn serve_metrics(
     registry: Registry,
     shutdown: impl Future<Output = ()>,
 ) {
-    let handle = move |request: Request<_>| {
+    let handle = move |_, request: Request<_>| {
         let reply = answer(request.method(), request.uri().path(), &registry);
         async move { reply }
     };
-    serve_with(listener, handle, shutdown).await;
+    serve_with(listener, handle, ConnectionOptions::default(), shutdown).await;
 }
 
 fn answer(method: &Method, path: &str, registry: &Registry) -> Reply {

@@ -1,6 +1,7 @@
 //! Paths of the protocol.
 
 use hyper::Method;
+use nereid_frontend::{Category, Wish};
 
 use crate::reply::{JSON, TEXT};
 
@@ -79,6 +80,30 @@ impl Route<'_> {
             _ => GET,
         };
         methods.contains(method)
+    }
+
+    /// What it takes to be let in.
+    pub(crate) fn wish(&self) -> Wish {
+        match self {
+            Route::Live | Route::Ready => Wish::to_see(Category::Health),
+            Route::Server => Wish::to_see(Category::Metadata),
+            Route::AllStatistics => Wish::to_see(Category::Statistics),
+            Route::Model { action, .. } => Wish::to_see(match action {
+                ModelAction::Metadata => Category::Metadata,
+                ModelAction::Ready => Category::Health,
+                ModelAction::Config => Category::ModelConfig,
+                ModelAction::Statistics => Category::Statistics,
+                ModelAction::Infer | ModelAction::Generate { .. } => Category::Inference,
+            }),
+            Route::Repository(RepositoryAction::Index) => Wish::to_see(Category::ModelRepository),
+            Route::Repository(_) => Wish::to_change(Category::ModelRepository),
+            Route::SharedMemory { action: RegionAction::Status, .. } => {
+                Wish::to_see(Category::SharedMemory)
+            }
+            Route::SharedMemory { .. } => Wish::to_change(Category::SharedMemory),
+            Route::Logging => Wish::to_change(Category::Logging),
+            Route::Unsupported { .. } => Wish::to_change(Category::Trace),
+        }
     }
 
     /// Content type of an error before the handler has begun: Triton's handlers of JSON announce

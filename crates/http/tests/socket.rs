@@ -8,6 +8,7 @@ use std::time::Duration;
 use nereid_arena::Arena;
 use nereid_backend::{Host, Pulse};
 use nereid_core::{ControlMode, Lifecycle, Regions, Repositories, Server};
+use nereid_frontend::{Access, ConnectionOptions};
 use nereid_http::{App, Limits, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -76,8 +77,10 @@ async fn start() -> Running {
         log,
         metrics: None,
         limits,
+        access: Access::default(),
+        forward: None,
     };
-    let served = tokio::spawn(serve(listener, app, async {
+    let served = tokio::spawn(serve(listener, app, ConnectionOptions::default(), async {
         let _ = stopped.await;
     }));
     Running { address, stop, served, server }
@@ -194,7 +197,7 @@ async fn errors_with_tritons_status_and_type() {
     let json = Some("application/json");
     let text = Some("text/plain");
     let wrong_shape = r#"{"inputs":[{"name":"IN","datatype":"FP32","shape":[2],"data":[1,2]}]}"#;
-    let cases: [Case; 13] = [
+    let cases: [Case; 12] = [
         ("GET /v2/nonsense", "", "", 404, text, r#"{"error":"Not Found"}"#),
         ("GET /v2/models/echo/infer", "", "", 405, text, r#"{"error":"Method Not Allowed"}"#),
         ("PUT /v2/logging", "", "", 405, json, r#"{"error":"Method Not Allowed"}"#),
@@ -202,7 +205,6 @@ async fn errors_with_tritons_status_and_type() {
         ("POST /v2/models/none/infer", "", "{}", 404, text, "unknown model: 'none' is not found"),
         ("POST /v2/models/echo/versions/0/infer", "", "{}", 404, text, "version 0 is not found"),
         ("GET /v2/models/none/config", "", "", 404, json, "unknown model: 'none' is not found"),
-        ("GET /v2/logging", "", "", 501, json, "logging is not supported yet"),
         (INFER, "", "{}", 500, json, "attempt to access non-existing object member 'inputs'"),
         (INFER, "", wrong_shape, 400, json, "unexpected shape for input 'IN'"),
         (INFER, "Inference-Header-Content-Length: x\r\n", "{}", 400, text, "got: x"),

@@ -1,0 +1,24 @@
+//! Flags about threads and pools that Nereid does not have, and about gRPC's own library: there is
+//! nothing to set, so they are taken and do nothing.
+
+use clap::Args;
+
+#[derive(Args, Debug)]
+pub(crate) struct WithoutEffect {
+    #[arg(long, hide = true)]
+    _http_thread_count: Option<String>,
+    #[arg(long, hide = true)]
+    _grpc_infer_thread_count: Option<String>,
+    #[arg(long, hide = true)]
+    _grpc_infer_allocation_pool_size: Option<String>,
+    #[arg(long, hide = true)]
+    _grpc_max_response_pool_size: Option<String>,
+    #[arg(long, hide = true)]
+    _grpc_keepalive_permit_without_calls: Option<String>,
+    #[arg(long, hide = true)]
+    _grpc_http2_max_pings_without_data: Option<String>,
+    #[arg(long, hide = true)]
+    _grpc_http2_min_recv_ping_interval_without_data: Option<String>,
+    #[arg(long, hide = true)]
+    _grpc_http2_max_ping_strikes: Option<String>,
+}
