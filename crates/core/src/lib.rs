@@ -31,6 +31,8 @@ mod sequencing;
 mod server;
 mod states;
 mod statistics;
+#[cfg(test)]
+mod timelines;
 mod warmup;
 
 pub use call::{Call, OnlyResponse, Outcome};

@@ -55,6 +55,8 @@ impl Limits {
             }
             self.add(&mut fit, request, since);
         }
+        // As in Triton, who has a size worth waiting for does not wait for a larger one.
+        fit.closed = fit.closed.or(fit.preferred.map(|_| Closed::Preferred));
         Some(fit)
     }
 
