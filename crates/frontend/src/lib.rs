@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod backlog;
 mod connections;
 mod delivery;
 mod forward;
@@ -11,6 +12,7 @@ mod reload;
 mod tls;
 
 pub use access::{Access, Category, Denial, Restriction, Wish};
+pub use backlog::Backlog;
 pub use connections::{ConnectionOptions, Peer, Serve, serve};
 pub use delivery::{Delivery, find_regions};
 pub use forward::Forward;

@@ -1,11 +1,12 @@
 //! `ModelStreamInfer`: requests and responses, many at the same time.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use nereid_backend::Service;
 use nereid_core::{OnlyResponse, Outcome};
-use nereid_frontend::Delivery;
+use nereid_frontend::{Backlog, Delivery};
 use nereid_inference::{
     Answer, Cancellation, Error, Parameter, Parameters, Responder, Response, ResponseSink, Result,
     Times,
@@ -52,16 +53,19 @@ pub(crate) fn stream(
 ) -> Answers {
     let (events, receiver) = mpsc::unbounded_channel();
     let cancellation = Cancellation::default();
+    let backlog = Arc::new(Backlog::default());
+    let events = Outlet { events, backlog: backlog.clone() };
     let reader = Reader { app, events, forwarded, cancellation: cancellation.clone(), places: 0 };
     tokio::spawn(reader.run(inbound, stopping));
-    Answers { events: receiver, order: Order::default(), end: None, close_on_error, cancellation }
+    let order = Order::default();
+    Answers { events: receiver, backlog, order, end: None, close_on_error, cancellation }
 }
 
 /// Hands the requests of one stream to their models. A task of its own: a client may send all its
 /// requests before it reads the first answer.
 struct Reader {
     app: App,
-    events: mpsc::UnboundedSender<Event>,
+    events: Outlet,
     /// What every request says beyond its own parameters.
     forwarded: Result<Parameters>,
     /// Of all requests of the stream.
@@ -78,18 +82,20 @@ impl Reader {
     ) {
         loop {
             let message = tokio::select! {
-                message = inbound.message() => message,
+                message = async {
+                    self.events.backlog.room().await;
+                    inbound.message().await
+                } => message,
                 _ = stopping.wait_for(|stopping| *stopping) => Err(Status::unavailable(
                     "GRPC server is shutting down and has stopped accepting new requests.",
                 )),
-                () = self.events.closed() => return,
+                () = self.events.events.closed() => return,
             };
             match message {
                 Ok(Some(message)) => self.submit(message),
                 Ok(None) => return,
                 Err(status) => {
-                    let _ = self.events.send(Event::End(status));
-                    return;
+                    return self.events.end(status);
                 }
             }
         }
@@ -109,7 +115,14 @@ impl Reader {
         let name = asked.model.clone();
         let responder = if decoupled {
             let (events, empty_final) = (self.events.clone(), decoded.empty_final);
-            Responder::new(Box::new(Responses { asked, delivery, empty_final, events }))
+            let cancellation = self.cancellation.clone();
+            Responder::new(Box::new(Responses {
+                asked,
+                delivery,
+                empty_final,
+                events,
+                cancellation,
+            }))
         } else {
             self.only_response(asked, delivery)
         };
@@ -138,14 +151,13 @@ impl Reader {
                 Err(error) if refused => asked.refusal(error),
                 response => asked.reply(response, true, &delivery),
             };
-            // The receiver is gone if the client has hung up.
-            let _ = events.send(Event::Answer { place, answer });
+            events.answer(place, answer);
         })))
     }
 
     fn refuse(&mut self, asked: Asked, error: Error) {
         let place = self.place();
-        let _ = self.events.send(Event::Answer { place, answer: asked.refusal(error) });
+        self.events.answer(place, asked.refusal(error));
     }
 
     fn place(&mut self) -> Option<u64> {
@@ -167,7 +179,9 @@ struct Responses {
     asked: Asked,
     delivery: Delivery,
     empty_final: bool,
-    events: mpsc::UnboundedSender<Event>,
+    events: Outlet,
+    /// Of all requests of the stream.
+    cancellation: Cancellation,
 }
 
 impl ResponseSink for Responses {
@@ -179,7 +193,34 @@ impl ResponseSink for Responses {
             None if self.empty_final => self.asked.last(),
             None => return,
         };
-        let _ = self.events.send(Event::Answer { place: None, answer });
+        // These may go on forever, so somebody has to read them.
+        if self.cancellation.is_cancelled() || self.events.answer(None, answer) {
+            return;
+        }
+        self.cancellation.cancel();
+        let message = "the client does not read the answers of its stream";
+        self.events.end(Status::resource_exhausted(message));
+    }
+}
+
+/// Where answers go out.
+#[derive(Clone)]
+struct Outlet {
+    events: mpsc::UnboundedSender<Event>,
+    backlog: Arc<Backlog>,
+}
+
+impl Outlet {
+    /// Sends an answer; `false` if too many wait already.
+    fn answer(&self, place: Option<u64>, answer: Box<Reply>) -> bool {
+        let good = self.backlog.add(answer.size());
+        // The receiver is gone if the client has hung up.
+        let _ = self.events.send(Event::Answer { place, answer });
+        good
+    }
+
+    fn end(&self, status: Status) {
+        let _ = self.events.send(Event::End(status));
     }
 }
 
@@ -228,6 +269,12 @@ impl Asked {
 }
 
 impl Reply {
+    /// About how many bytes it takes while it waits.
+    fn size(&self) -> usize {
+        let contents = self.message.infer_response.iter().flat_map(|r| &r.raw_output_contents);
+        256 + contents.map(|content| content.len()).sum::<usize>()
+    }
+
     fn good(response: ModelInferResponse) -> Box<Self> {
         let error_message = String::new();
         let message = ModelStreamInferResponse { error_message, infer_response: Some(response) };
@@ -245,6 +292,7 @@ impl Reply {
 /// what is still running.
 pub(crate) struct Answers {
     events: mpsc::UnboundedReceiver<Event>,
+    backlog: Arc<Backlog>,
     order: Order<Box<Reply>>,
     end: Option<Status>,
     /// The first error ends the stream with its status instead of being told in a message.
@@ -258,6 +306,7 @@ impl Stream for Answers {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
             if let Some(reply) = self.order.pop() {
+                self.backlog.remove(reply.size());
                 return Poll::Ready(Some(match reply.error {
                     // The stream is dropped after a status.
                     Some(error) if self.close_on_error => Err(status(&error)),

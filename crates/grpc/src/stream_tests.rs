@@ -9,11 +9,12 @@ fn asked() -> Asked {
 }
 
 /// The parts of a stream behind its reader.
-fn answers(close_on_error: bool) -> (mpsc::UnboundedSender<Event>, Answers) {
-    let (sender, events) = mpsc::unbounded_channel();
+fn answers(close_on_error: bool) -> (Outlet, Answers) {
+    let (events, receiver) = mpsc::unbounded_channel();
+    let backlog = Arc::new(Backlog::default());
     let cancellation = Cancellation::default();
-    let order = Order::default();
-    (sender, Answers { events, order, end: None, close_on_error, cancellation })
+    let (events, order) = (Outlet { events, backlog: backlog.clone() }, Order::default());
+    (events, Answers { events: receiver, backlog, order, end: None, close_on_error, cancellation })
 }
 
 fn collect(answers: Answers) -> Vec<Result<ModelStreamInferResponse, Status>> {
@@ -29,6 +30,7 @@ fn told(empty_final: bool, model: impl FnOnce(Responder)) -> Vec<(String, Option
         delivery: Delivery::default(),
         empty_final,
         events,
+        cancellation: Cancellation::default(),
     })));
     let messages = collect(answers).into_iter().map(|message| message.unwrap());
     messages
@@ -80,9 +82,8 @@ fn only_errors_of_the_model_are_final() {
 #[test]
 fn a_stream_ends_after_the_last_answer() {
     let (sender, answers) = answers(false);
-    let late = Event::Answer { place: Some(0), answer: asked().last() };
-    assert!(sender.send(Event::End(Status::unavailable("stop"))).is_ok());
-    assert!(sender.send(late).is_ok());
+    sender.end(Status::unavailable("stop"));
+    assert!(sender.answer(Some(0), asked().last()));
     drop(sender);
     let all = collect(answers);
     assert!(all[0].is_ok());
@@ -93,7 +94,7 @@ fn a_stream_ends_after_the_last_answer() {
 fn an_error_closes_the_stream_on_demand() {
     let (sender, answers) = answers(true);
     let answer = asked().refusal(Error::not_found("nobody"));
-    assert!(sender.send(Event::Answer { place: None, answer }).is_ok());
+    assert!(sender.answer(None, answer));
     drop(sender);
     let all = collect(answers);
     assert_eq!(all[0].as_ref().unwrap_err().code(), tonic::Code::NotFound);
@@ -106,4 +107,31 @@ fn hanging_up_cancels() {
     assert!(!cancellation.is_cancelled());
     drop(answers);
     assert!(cancellation.is_cancelled());
+}
+
+#[test]
+fn a_model_whose_answers_nobody_reads_is_stopped() {
+    let (events, answers) = answers(false);
+    let cancellation = answers.cancellation.clone();
+    let chunk = bytes::Bytes::from(vec![0; 64 << 20]);
+    let mut responder = queued(Responder::new(Box::new(Responses {
+        asked: asked(),
+        delivery: Delivery::default(),
+        empty_final: false,
+        events,
+        cancellation: cancellation.clone(),
+    })));
+    let mut sent = 0;
+    while !cancellation.is_cancelled() && sent < 100 {
+        let mut response = one_output().unwrap();
+        // The same memory again and again.
+        response.outputs[0].data = chunk.clone().into();
+        responder.send(Ok(response));
+        sent += 1;
+    }
+    responder.finish();
+    assert!((16..=17).contains(&sent), "{sent}");
+    let all = collect(answers);
+    assert_eq!(all.len(), sent + 1);
+    assert_eq!(all[sent].as_ref().unwrap_err().code(), tonic::Code::ResourceExhausted);
 }

@@ -1,5 +1,7 @@
 //! Receives the body of a request.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::StatusCode;
@@ -7,6 +9,7 @@ use hyper::body::{Body, Incoming};
 use hyper::header::{EXPECT, HeaderMap};
 use nereid_arena::{ALIGNMENT, ARENA_THRESHOLD, Arena, Chunk};
 use nereid_inference::{Error, Result};
+use tokio::time::timeout;
 
 use crate::app::App;
 use crate::reply::{Reply, TEXT, json_error, status_reply};
@@ -16,7 +19,12 @@ enum NoBody {
     TooLarge(Error),
     /// The client hung up or broke the protocol.
     Lost,
+    /// Nothing has come for too long.
+    Slow,
 }
+
+/// How long a client may send nothing in the middle of a body.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// What is set aside at once for a body that does not go into the arena; a promise of more costs
 /// the client nothing, so it should not cost the server anything either.
@@ -32,6 +40,10 @@ pub(crate) async fn receive(
     let received = receive_within(body, json_len, app.limits.max_body, &app.arena).await;
     received.map_err(|none| match none {
         NoBody::TooLarge(error) => json_error(&error),
+        NoBody::Slow => {
+            let message = "no more of the request's body came in time";
+            status_reply(StatusCode::REQUEST_TIMEOUT, TEXT, message)
+        }
         // Nobody is left to read this.
         NoBody::Lost => status_reply(StatusCode::BAD_REQUEST, TEXT, "incomplete request"),
     })
@@ -133,10 +145,11 @@ fn too_large(max_body: usize) -> NoBody {
 /// The next piece of data; trailers are of no interest.
 async fn next(body: &mut Incoming) -> Result<Option<Bytes>, NoBody> {
     loop {
-        match body.frame().await {
-            None => return Ok(None),
-            Some(Err(_)) => return Err(NoBody::Lost),
-            Some(Ok(frame)) => {
+        match timeout(SILENCE, body.frame()).await {
+            Err(_) => return Err(NoBody::Slow),
+            Ok(None) => return Ok(None),
+            Ok(Some(Err(_))) => return Err(NoBody::Lost),
+            Ok(Some(Ok(frame))) => {
                 if let Ok(data) = frame.into_data() {
                     return Ok(Some(data));
                 }

@@ -1,6 +1,7 @@
 //! `POST /v2/models/{model}/generate` and `…/generate_stream`.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use hyper::StatusCode;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_ENCODING, HeaderMap};
 use nereid_backend::Service;
+use nereid_frontend::Backlog;
 use nereid_inference::{
     Answer, Cancellation, Error, Responder, Response, ResponseSink, Result, Times,
 };
@@ -84,11 +86,14 @@ async fn start(
     let parsed = aside(body.len(), move || parse_generate_request(&model.config, &body, max));
     let parsed = parsed.await.map_err(refusal)?;
     let (sender, receiver) = mpsc::unbounded_channel();
+    let backlog = Arc::new(Backlog::default());
     let id = parsed.id.clone();
-    let request = parsed.into_request(name, version, Responder::new(Box::new(Sink(sender))));
-    let cancellation = request.cancellation.clone();
+    let cancellation = Cancellation::default();
+    let sink = Sink { sender, backlog: backlog.clone(), cancellation: cancellation.clone() };
+    let mut request = parsed.into_request(name, version, Responder::new(Box::new(sink)));
+    request.cancellation = cancellation.clone();
     app.server.infer(request);
-    Ok(Answers { id, receiver, cancellation })
+    Ok(Answers { id, receiver, backlog, cancellation })
 }
 
 /// One response, or the error in its place.
@@ -99,6 +104,12 @@ struct One {
 }
 
 impl One {
+    /// About how many bytes it takes while it waits.
+    fn size(&self) -> usize {
+        let outputs = self.response.iter().flat_map(|response| &response.outputs);
+        256 + outputs.map(|output| output.data.len()).sum::<usize>()
+    }
+
     fn encoded(&self, id: &str) -> Result<Vec<u8>> {
         match &self.response {
             Ok(response) => write_generate_response(id, response),
@@ -107,14 +118,26 @@ impl One {
     }
 }
 
-struct Sink(mpsc::UnboundedSender<One>);
+struct Sink {
+    sender: mpsc::UnboundedSender<One>,
+    backlog: Arc<Backlog>,
+    cancellation: Cancellation,
+}
 
 impl ResponseSink for Sink {
     fn deliver(&mut self, answer: Answer, times: &Times) {
-        if let Some(response) = answer.response {
-            // The receiver is gone if the client has hung up.
-            let _ = self.0.send(One { response, refused: times.queued.is_none() });
+        let Some(response) = answer.response else { return };
+        if self.cancellation.is_cancelled() {
+            return;
         }
+        let mut one = One { response, refused: times.queued.is_none() };
+        if !self.backlog.add(one.size()) {
+            // These may go on forever, so somebody has to read them.
+            self.cancellation.cancel();
+            one.response = Err(Error::unavailable("the client does not read its answers"));
+        }
+        // The receiver is gone if the client has hung up.
+        let _ = self.sender.send(one);
     }
 }
 
@@ -122,18 +145,23 @@ impl ResponseSink for Sink {
 pub(crate) struct Answers {
     id: String,
     receiver: mpsc::UnboundedReceiver<One>,
+    backlog: Arc<Backlog>,
     cancellation: Cancellation,
 }
 
 impl Answers {
     async fn next(&mut self) -> Option<One> {
-        self.receiver.recv().await
+        let one = self.receiver.recv().await?;
+        self.backlog.remove(one.size());
+        Some(one)
     }
 
     /// The next event of the stream.
     pub(crate) fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         Pin::new(&mut self.receiver).poll_recv(context).map(|answer| {
-            Some(event(&match answer?.encoded(&self.id) {
+            let answer = answer?;
+            self.backlog.remove(answer.size());
+            Some(event(&match answer.encoded(&self.id) {
                 Ok(json) => json,
                 Err(error) => error_body(&error),
             }))
