@@ -1,5 +1,7 @@
 """The response cache: `response_cache { enable: true }` and --cache-config."""
 
+import urllib.request
+
 import numpy as np
 import pytest
 import tritonclient.http as httpclient
@@ -144,6 +146,30 @@ def test_an_ensemble_asks_nobody(client):
     assert second.get_response()["model_name"] == "ensemble"
     assert statistics(client)["success"] == 1
     assert statistics(client, "ensemble")["cache_hit"] == 1
+
+
+def test_metrics(repository):
+    """Names and meanings are Triton's; its gauges of the cache itself stay at 0."""
+    with Server(repository, "--response-cache-byte-size=1000000") as server:
+        client = httpclient.InferenceServerClient(server.url)
+        assert [runs(client, [value]) for value in (1, 1, 2)] == [1, 1, 2]
+        with urllib.request.urlopen("http://127.0.0.1:%d/metrics" % server.metrics_port) as reply:
+            page = reply.read().decode()
+    for sample in (
+        'nv_cache_num_hits_per_model{model="counting",version="1"} 1',
+        'nv_cache_num_misses_per_model{model="counting",version="1"} 2',
+        'nv_cache_hit_duration_per_model{model="counting",version="1"} ',
+        'nv_cache_miss_duration_per_model{model="counting",version="1"} ',
+        "nv_cache_num_entries 2",
+        "nv_cache_num_lookups 3",
+        "nv_cache_num_hits 1",
+        "nv_cache_num_misses 2",
+        "nv_cache_num_evictions 0",
+        "nv_cache_util 0.",
+        "nv_cache_lookup_duration ",
+        "nv_cache_insertion_duration ",
+    ):
+        assert "\n" + sample in page
 
 
 def test_a_server_without_a_cache(repository):

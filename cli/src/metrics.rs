@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args};
 use nereid_backend::metrics::{Cpu, Labels, Page, Registry};
+use nereid_cache::ResponseCache;
 use nereid_core::{LatencySettings, Server};
 
 use crate::flags::boolean;
@@ -80,6 +81,35 @@ impl MetricsFlags {
 }
 
 /// There is no such pool: nothing is copied to a GPU.
+/// Triton's metrics of a local response cache.
+pub(crate) fn write_cache(page: &mut Page, cache: &ResponseCache) {
+    let Some(statistics) = cache.statistics() else { return };
+    let mut gauge = |name, help, value: f64| page.gauge(name, help).add(&Labels::default(), value);
+    gauge("nv_cache_util", "Cache utilization [0.0 - 1.0]", statistics.utilization);
+    let counts = [
+        (
+            "nv_cache_num_entries",
+            "Number of responses stored in response cache",
+            statistics.entries,
+        ),
+        ("nv_cache_num_lookups", "Number of cache lookups in response cache", statistics.lookups),
+        ("nv_cache_num_hits", "Number of cache hits in response cache", statistics.hits),
+        ("nv_cache_num_misses", "Number of cache misses in response cache", statistics.misses),
+        (
+            "nv_cache_num_evictions",
+            "Number of cache evictions in response cache",
+            statistics.evictions,
+        ),
+    ];
+    counts.into_iter().for_each(|(name, help, count)| gauge(name, help, count as f64));
+    let lookups = statistics.lookup_duration.as_micros() as f64;
+    let help = "Total cache lookup duration (hit and miss), in microseconds";
+    gauge("nv_cache_lookup_duration", help, lookups);
+    let insertions = statistics.insertion_duration.as_micros() as f64;
+    let help = "Total cache insertion duration, in microseconds";
+    gauge("nv_cache_insertion_duration", help, insertions);
+}
+
 fn write_pinned_memory(page: &mut Page) {
     let all = Labels::default();
     page.gauge(

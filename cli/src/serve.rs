@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 
 use crate::flags::ServeFlags;
 use crate::security::Security;
-use crate::{backends, spin, table};
+use crate::{backends, metrics, spin, table};
 
 /// How long workers may take to finalize once all requests have been answered.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -95,6 +95,9 @@ async fn serve(flags: &ServeFlags, log: Log) -> Result<(), Failure> {
         Some(settings) => Some(Arc::new(ResponseCache::new(&settings).await?)),
         None => None,
     };
+    if let Some(cache) = cache.clone() {
+        registry.collect(move |page| metrics::write_cache(page, &cache));
+    }
     let lifecycle = Arc::new(lifecycle(flags, server.clone(), host, cache));
     let regions = Arc::new(Regions::new(flags.allow_client_shm));
     let keys = flags.access.keys()?;

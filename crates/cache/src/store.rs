@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use nereid_inference::{Error, Result};
 
-use crate::{Entry, Key, Local, Settings};
+use crate::{Entry, Key, Local, LocalStatistics, Settings};
 
 /// The one cache of a server.
 pub enum ResponseCache {
@@ -34,6 +34,15 @@ impl ResponseCache {
             Self::Local(local) => then(local.lookup(&key)),
             #[cfg(feature = "redis")]
             Self::Redis(redis) => redis.lookup(key, then),
+        }
+    }
+
+    /// `None` for caches that are not in this process.
+    pub fn statistics(&self) -> Option<LocalStatistics> {
+        match self {
+            Self::Local(local) => Some(local.statistics()),
+            #[cfg(feature = "redis")]
+            Self::Redis(_) => None,
         }
     }
 

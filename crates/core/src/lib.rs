@@ -14,6 +14,7 @@ mod instances;
 mod labels;
 mod latencies;
 mod latency;
+mod latency_target;
 mod lifecycle;
 mod limits;
 mod load_order;

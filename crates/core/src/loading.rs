@@ -17,6 +17,7 @@ use crate::ensemble::{self, Ensemble};
 use crate::instances::{self, Instances};
 use crate::labels::Labels;
 use crate::latencies::{Latencies, LatencySettings};
+use crate::latency_target::LatencyTarget;
 use crate::limits::{Limiter, Limits};
 use crate::metrics::metric_labels;
 use crate::model::{ModelVersion, Scheduler};
@@ -160,6 +161,7 @@ impl Repositories {
             reshapes: Reshapes::new(&config),
             labels: Labels::read(&config, &prepared.folder.path)?,
             limiter: self.limiter.clone(),
+            latency_target: LatencyTarget::new(&config)?,
             caching: Caching::new(&config, self.cache.as_ref()),
             metric_labels: metric_labels(&config, version),
             config,

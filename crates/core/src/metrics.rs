@@ -7,7 +7,7 @@ use nereid_model_config::ModelConfig;
 
 use crate::model::{ModelVersion, Scheduler};
 use crate::server::Server;
-use crate::statistics::{Duration, FailureReason, ModelStatistics};
+use crate::statistics::{Duration, FailureReason, InferStatistics, ModelStatistics};
 
 impl Server {
     /// Writes the metrics of the versions that answer requests. `durations`: with the counters of
@@ -32,6 +32,9 @@ fn write_model(page: &mut Page, model: &Arc<ModelVersion>, durations: bool) {
     write_counts(page, labels, &statistics);
     if durations {
         write_durations(page, labels, &statistics);
+    }
+    if model.caching.is_some() {
+        write_cache(page, labels, &statistics, durations);
     }
     if model.config.max_batch_size > 1 {
         write_batches(page, model, &statistics);
@@ -94,6 +97,26 @@ fn write_batches(page: &mut Page, model: &ModelVersion, statistics: &ModelStatis
         for (closed, count) in pool.closed() {
             batches.add(&model.metric_labels.clone().with("reason", closed.as_str()), count);
         }
+    }
+}
+
+/// How often the response cache answered for a model.
+fn write_cache(page: &mut Page, labels: &Labels, statistics: &ModelStatistics, durations: bool) {
+    let mut counter = |name, help, value: u64| page.counter(name, help).add(labels, value);
+    let InferStatistics { cache_hit: hit, cache_miss: miss, .. } = statistics.inference;
+    counter("nv_cache_num_hits_per_model", "Number of cache hits per model", hit.count);
+    counter("nv_cache_num_misses_per_model", "Number of cache misses per model", miss.count);
+    if durations {
+        counter(
+            "nv_cache_hit_duration_per_model",
+            "Total cache hit duration per model, in microseconds",
+            hit.ns / 1000,
+        );
+        counter(
+            "nv_cache_miss_duration_per_model",
+            "Total cache miss (insert+lookup) duration per model, in microseconds",
+            miss.ns / 1000,
+        );
     }
 }
 

@@ -11,6 +11,7 @@ use crate::admit::Signature;
 use crate::caching::Caching;
 use crate::ensemble::Ensemble;
 use crate::labels::Labels as ClassLabels;
+use crate::latency_target::LatencyTarget;
 use crate::limits::Limiter;
 use crate::pool::Pool;
 use crate::reshape::Reshapes;
@@ -27,6 +28,8 @@ pub struct ModelVersion {
     pub(crate) scheduler: Scheduler,
     /// Where the server has one.
     pub(crate) limiter: Option<Arc<Limiter>>,
+    /// Where its configuration names one.
+    pub(crate) latency_target: Option<LatencyTarget>,
     /// Where responses are cached.
     pub(crate) caching: Option<Caching>,
     /// What tells its metrics from those of others.
@@ -77,6 +80,9 @@ impl ModelVersion {
             && let Some(limiter) = &self.limiter
         {
             limiter.watch_call(&mut request);
+        }
+        if let Some(target) = self.latency_target {
+            target.apply(&mut request);
         }
         match &self.caching {
             Some(caching) => caching.submit(self, request),

@@ -9,10 +9,11 @@ use nereid_model_config::proto::{
     model_sequence_batching::StrategyChoice,
 };
 use nereid_scheduler::{
-    Batching, Dynamic, Hold, Queue, QueuePolicies, QueuePolicy, Scheduler, SequenceBatching,
-    Sequences, Strategy, TimeoutAction,
+    Batching, Deadlines, Dynamic, Hold, Queue, QueuePolicies, QueuePolicy, Scheduler,
+    SequenceBatching, Sequences, Strategy, TimeoutAction,
 };
 
+use crate::latency_target::LatencyTarget;
 use crate::ordering::Ordering;
 use crate::sequencing::Sequencing;
 
@@ -39,6 +40,10 @@ impl Scheduling {
             return Ok(Self { scheduler, ahead: 1, ordering: None, sequencing });
         }
         let batching = batching(config);
+        if LatencyTarget::new(config)?.is_some() {
+            let scheduler = Scheduler::Deadlines(Deadlines::new(batching, instances));
+            return Ok(Self { scheduler, ahead: 1, ordering: None, sequencing });
+        }
         let ahead = if batching.gains_by_waiting() { 1 } else { usize::MAX };
         let scheduler = Scheduler::Queue(Queue::new(batching));
         Ok(Self { scheduler, ahead, ordering: ordering(config), sequencing })

@@ -1,5 +1,7 @@
 //! What a client asks of a model.
 
+use std::time::Instant;
+
 use crate::{Cancellation, Nesting, Parameters, Responder, Tensor};
 
 /// First request of a sequence.
@@ -56,6 +58,8 @@ pub struct Request {
     pub rescheduled: bool,
     pub cancellation: Cancellation,
     pub nesting: Nesting,
+    /// When its answer will be of no use any more, where models have latency targets.
+    pub deadline: Option<Instant>,
     pub responder: Responder,
 }
 
@@ -77,6 +81,7 @@ impl Request {
             rescheduled: false,
             cancellation: Cancellation::default(),
             nesting: Nesting::default(),
+            deadline: None,
             responder,
         }
     }

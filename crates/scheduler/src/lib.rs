@@ -8,7 +8,9 @@
 mod batching;
 mod cancelled;
 mod closed;
+mod deadlines;
 mod fit;
+mod forecast;
 mod hold;
 mod level;
 mod policy;
@@ -19,6 +21,7 @@ mod step;
 
 pub use batching::{Batching, Dynamic, Queue};
 pub use closed::Closed;
+pub use deadlines::Deadlines;
 pub use hold::Hold;
 pub use policy::{QueuePolicies, QueuePolicy, TimeoutAction};
 pub use rate_limiter::{Claimant, Need, RateLimiter, Supply, Urgent};

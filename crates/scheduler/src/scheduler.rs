@@ -4,13 +4,15 @@ use std::time::Instant;
 
 use nereid_inference::Request;
 
-use crate::{Queue, Rejected, Sequences, Step};
+use crate::{Deadlines, Queue, Rejected, Sequences, Step};
 
 /// Whichever scheduler a model asks for.
 pub enum Scheduler {
     /// The default scheduler or the dynamic batcher.
     Queue(Queue),
     Sequences(Sequences),
+    /// The dynamic batcher of a model with a latency target.
+    Deadlines(Deadlines),
 }
 
 impl Scheduler {
@@ -19,6 +21,7 @@ impl Scheduler {
         match self {
             Self::Queue(queue) => queue.push(request, now),
             Self::Sequences(sequences) => sequences.push(request, now),
+            Self::Deadlines(deadlines) => deadlines.push(request, now),
         }
     }
 
@@ -27,6 +30,7 @@ impl Scheduler {
         match self {
             Self::Queue(queue) => queue.step(now, places),
             Self::Sequences(sequences) => sequences.step(now, places),
+            Self::Deadlines(deadlines) => deadlines.step(now, places),
         }
     }
 
@@ -41,6 +45,7 @@ impl Scheduler {
         match self {
             Self::Queue(queue) => queue.refuse_rescheduled(rescheduled),
             Self::Sequences(sequences) => sequences.batch_done(instance, rescheduled, now()),
+            Self::Deadlines(deadlines) => deadlines.batch_done(instance, rescheduled, now()),
         }
     }
 
@@ -49,6 +54,7 @@ impl Scheduler {
         match self {
             Self::Queue(queue) => queue.reject_cancelled(),
             Self::Sequences(sequences) => sequences.reject_cancelled(),
+            Self::Deadlines(deadlines) => deadlines.reject_cancelled(),
         }
     }
 
@@ -57,6 +63,7 @@ impl Scheduler {
         match self {
             Self::Queue(queue) => queue.len(),
             Self::Sequences(sequences) => sequences.waiting(),
+            Self::Deadlines(deadlines) => deadlines.len(),
         }
     }
 
@@ -65,13 +72,14 @@ impl Scheduler {
         match self {
             Self::Queue(queue) => queue.take_rejected(),
             Self::Sequences(sequences) => sequences.take_rejected(),
+            Self::Deadlines(deadlines) => deadlines.take_rejected(),
         }
     }
 
     /// Sequences that ended without their last request since the last call.
     pub fn take_lost(&mut self) -> Vec<u64> {
         match self {
-            Self::Queue(_) => Vec::new(),
+            Self::Queue(_) | Self::Deadlines(_) => Vec::new(),
             Self::Sequences(sequences) => sequences.take_lost(),
         }
     }

@@ -81,6 +81,8 @@ impl Cycle {
             inputs: step.inputs.iter().filter_map(input).collect(),
             requested_outputs: step.outputs.iter().map(|(name, _)| name.clone()).collect(),
             cancellation: self.run.template.cancellation.clone(),
+            // What is left of the time for the whole.
+            deadline: self.run.template.deadline,
             // An ensemble holds nothing while it waits for its steps.
             nesting: Nesting { called: self.run.template.nesting.called, ..Nesting::default() },
             ..Request::new(&step.model, step.version, Responder::new(sink))

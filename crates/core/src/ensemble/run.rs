@@ -37,6 +37,7 @@ pub(super) struct Template {
     pub(super) parameters: Parameters,
     pub(super) cancellation: Cancellation,
     pub(super) nesting: Nesting,
+    pub(super) deadline: Option<Instant>,
     batch_size: usize,
 }
 
@@ -88,6 +89,7 @@ pub(super) fn start(ensemble: &Arc<Ensemble>, request: Request) {
             parameters: request.parameters,
             cancellation: request.cancellation,
             nesting: request.nesting,
+            deadline: request.deadline,
             batch_size: request.batch_size,
         },
         wanted,
@@ -99,10 +101,13 @@ pub(super) fn start(ensemble: &Arc<Ensemble>, request: Request) {
 }
 
 impl Run {
-    /// Whether nothing more is to be done.
+    /// Whether nothing more is to be done: it is answered, or nobody wants the answer any more.
     pub(super) fn is_over(&self) -> bool {
         if self.template.cancellation.is_cancelled() {
             self.fail(Error::cancelled());
+        } else if self.template.deadline.is_some_and(|deadline| Instant::now() > deadline) {
+            let missed = "Request has missed its latency target before its last step";
+            self.fail(self.context(Error::unavailable(missed)));
         }
         self.over.load(Ordering::Acquire)
     }

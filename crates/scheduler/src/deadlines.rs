@@ -1,0 +1,285 @@
+//! The batcher of models with a latency target (`slo_ms`): earliest deadline first inside a
+//! priority, batches no larger than their most urgent request allows, and no work for requests
+//! that would be late anyway.
+//!
+//! A request is late once its answer would come after its deadline, as far as can be told from how
+//! long batches took so far. It is refused as soon as that is known: when it arrives, if too many
+//! are before it, or later, when something more urgent came or a batch took longer than expected.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use nereid_inference::{Error, Request, log_prefix};
+
+use crate::cancelled::Cancelled;
+use crate::closed::Closed;
+use crate::fit::Limits;
+use crate::forecast::Forecast;
+use crate::step::{Dispatch, Rejected, Step, freest};
+use crate::{Batching, QueuePolicies};
+
+/// Requests with deadlines that wait for an instance.
+pub struct Deadlines {
+    limits: Limits,
+    max_queue_delay: Duration,
+    policies: QueuePolicies,
+    /// The highest priority first; in each the earliest deadline first.
+    levels: BTreeMap<u64, VecDeque<Waiting>>,
+    forecast: Forecast,
+    /// What each instance runs.
+    running: Vec<Option<Running>>,
+    rejected: Vec<Rejected>,
+    cancelled: Cancelled,
+}
+
+struct Waiting {
+    request: Request,
+    since: Instant,
+    deadline: Instant,
+}
+
+#[derive(Clone, Copy)]
+struct Running {
+    size: usize,
+    since: Instant,
+    /// When it will be done, probably.
+    until: Instant,
+}
+
+/// A batch that might be run: its part of the requests that wait.
+struct Plan {
+    count: usize,
+    size: usize,
+    /// The earliest in it.
+    deadline: Instant,
+    oldest: Instant,
+    closed: Option<Closed>,
+}
+
+impl Deadlines {
+    /// Without dynamic batching every request is a batch of its own.
+    pub fn new(batching: Batching, instances: usize) -> Self {
+        let Batching { max_batch_size, dynamic, ragged_inputs, .. } = batching;
+        let max_batch_size = if dynamic.is_some() { max_batch_size } else { 0 };
+        let dynamic = dynamic.unwrap_or_default();
+        Self {
+            limits: Limits { max_batch_size, preferred_batch_sizes: Vec::new(), ragged_inputs },
+            max_queue_delay: dynamic.max_queue_delay,
+            policies: dynamic.policies,
+            levels: BTreeMap::new(),
+            forecast: Forecast::default(),
+            running: vec![None; instances],
+            rejected: Vec::new(),
+            cancelled: Cancelled::default(),
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.levels.values().map(VecDeque::len).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.levels.values().all(VecDeque::is_empty)
+    }
+
+    /// Takes a request in, or rejects it where too many wait already or it would be late. One
+    /// without a deadline is never late.
+    pub fn push(&mut self, request: Request, now: Instant) {
+        let number = self.policies.level(request.priority);
+        let max = self.policies.policy(number).max_queue_size;
+        if max > 0 && self.levels.get(&number).is_some_and(|level| level.len() >= max) {
+            let prefix = log_prefix(&request.id);
+            let error = Error::unavailable(format!("{prefix}Exceeds maximum queue size"));
+            self.rejected.push(Rejected { request, error });
+            return;
+        }
+        self.cancelled.join(&request);
+        let deadline = request.deadline.unwrap_or(now + Duration::from_secs(3600));
+        let level = self.levels.entry(number).or_default();
+        let place = level.partition_point(|waiting| waiting.deadline <= deadline);
+        level.insert(place, Waiting { request, since: now, deadline });
+        if let Some(end) = self.end_of(number, place, now).filter(|&end| end > deadline)
+            && let Some(late) = self.levels.get_mut(&number).and_then(|level| level.remove(place))
+        {
+            self.refuse(late, end, now);
+        }
+    }
+
+    /// When the request at a place of a level will be answered, if all goes as planned. `None`: it
+    /// is alone, and runs whatever may be known, so that what is known can become better.
+    fn end_of(&self, number: u64, place: usize, now: Instant) -> Option<Instant> {
+        if self.len() == 1 && self.running.iter().all(Option::is_none) {
+            return None;
+        }
+        let before =
+            self.levels.range(..number).map(|(_, level)| level.len()).sum::<usize>() + place;
+        let mut free: Vec<Instant> =
+            self.running.iter().map(|running| running.map_or(now, |r| r.until.max(now))).collect();
+        let mut from = 0;
+        loop {
+            let instance = (0..free.len()).min_by_key(|&instance| free[instance])?;
+            let plan = self.plan(from, free[instance])?;
+            free[instance] += self.forecast.of(plan.size);
+            if before < from + plan.count {
+                return Some(free[instance]);
+            }
+            from += plan.count;
+        }
+    }
+
+    /// The batch that would begin with the given one of those that wait, at `start`: as many as
+    /// make none of them late. The first is in it in any case.
+    fn plan(&self, from: usize, start: Instant) -> Option<Plan> {
+        let mut waiting = self.levels.values().flatten().skip(from);
+        let first = waiting.next()?;
+        let mut plan = Plan {
+            count: 1,
+            size: first.request.batch_size,
+            deadline: first.deadline,
+            oldest: first.since,
+            closed: None,
+        };
+        for next in waiting {
+            plan.closed = self.keeps_out(&plan, first, next, start);
+            if plan.closed.is_some() {
+                break;
+            }
+            plan.count += 1;
+            plan.size += next.request.batch_size;
+            plan.deadline = plan.deadline.min(next.deadline);
+            plan.oldest = plan.oldest.min(next.since);
+        }
+        if plan.size >= self.limits.max_batch_size {
+            plan.closed = Some(Closed::Full);
+        }
+        Some(plan)
+    }
+
+    /// Why a request does not join a batch.
+    fn keeps_out(
+        &self,
+        plan: &Plan,
+        first: &Waiting,
+        next: &Waiting,
+        start: Instant,
+    ) -> Option<Closed> {
+        let size = plan.size + next.request.batch_size;
+        if size > self.limits.max_batch_size {
+            return Some(Closed::Full);
+        }
+        if !self.limits.joins(&first.request, &next.request) {
+            return Some(Closed::Shape);
+        }
+        let end = start + self.forecast.of(size);
+        (end > plan.deadline.min(next.deadline)).then_some(Closed::Deadline)
+    }
+
+    /// Decides what runs next. `places` says how many batches each instance takes now.
+    pub fn step(&mut self, now: Instant, places: &[usize]) -> Step {
+        let instance = freest(places);
+        let start = match instance {
+            Some(_) => now,
+            None => self.running.iter().flatten().map(|r| r.until).min().unwrap_or(now).max(now),
+        };
+        self.refuse_late(start, now);
+        let Some(plan) = self.plan(0, start) else { return Step::Idle };
+        let latest = plan.deadline.checked_sub(self.forecast.of(plan.size)).unwrap_or(now);
+        let Some(instance) = instance else {
+            // By then it is clear that the most urgent one is late.
+            return Step::WaitUntil(latest.max(now + Duration::from_millis(1)));
+        };
+        let delayed = plan.oldest + self.max_queue_delay;
+        let over = match now {
+            now if now < delayed.min(latest) => None,
+            _ if self.max_queue_delay.is_zero() => Some(Closed::IdleInstance),
+            now if now >= delayed => Some(Closed::Delay),
+            _ => Some(Closed::Deadline),
+        };
+        match plan.closed.or(over) {
+            None => Step::WaitUntil(delayed.min(latest)),
+            closed => self.dispatch(instance, &plan, closed, now),
+        }
+    }
+
+    fn dispatch(
+        &mut self,
+        instance: usize,
+        plan: &Plan,
+        closed: Option<Closed>,
+        now: Instant,
+    ) -> Step {
+        let mut requests = Vec::with_capacity(plan.count);
+        for level in self.levels.values_mut() {
+            let count = (plan.count - requests.len()).min(level.len());
+            requests.extend(level.drain(..count).map(|waiting| waiting.request));
+        }
+        let until = now + self.forecast.of(plan.size);
+        if let Some(running) = self.running.get_mut(instance) {
+            *running = Some(Running { size: plan.size, since: now, until });
+        }
+        Step::Dispatch(Dispatch { instance, requests, closed, ..Dispatch::default() })
+    }
+
+    /// Refuses those who would be late even if they ran next, alone.
+    fn refuse_late(&mut self, start: Instant, now: Instant) {
+        let idle = self.running.iter().all(Option::is_none);
+        let mut numbers: Vec<u64> = self.levels.keys().copied().collect();
+        while let Some(number) = numbers.pop() {
+            while let Some(first) = self.levels.get(&number).and_then(VecDeque::front) {
+                let end = start + self.forecast.of(first.request.batch_size);
+                let last = idle && self.len() == 1 && first.deadline > now;
+                if end <= first.deadline || last {
+                    break;
+                }
+                let Some(late) = self.levels.get_mut(&number).and_then(VecDeque::pop_front) else {
+                    break;
+                };
+                self.refuse(late, end, now);
+            }
+        }
+    }
+
+    fn refuse(&mut self, late: Waiting, end: Instant, now: Instant) {
+        let ms = |moment: Instant| moment.saturating_duration_since(now).as_secs_f64() * 1000.0;
+        let message = format!(
+            "{}Request would miss its latency target: {:.1} ms are left, an answer takes {:.1} ms",
+            log_prefix(&late.request.id),
+            ms(late.deadline),
+            ms(end),
+        );
+        self.rejected.push(Rejected { request: late.request, error: Error::unavailable(message) });
+    }
+
+    /// The instance is done with its batch.
+    pub fn batch_done(&mut self, instance: usize, rescheduled: Vec<Request>, now: Instant) {
+        self.rejected.extend(rescheduled.into_iter().map(Rejected::not_iterative));
+        if let Some(ran) = self.running.get_mut(instance).and_then(Option::take) {
+            self.forecast.record(ran.size, now - ran.since);
+        }
+    }
+
+    /// Rejects the requests whose clients are gone. Cheap when there are none.
+    pub fn reject_cancelled(&mut self) {
+        if !self.cancelled.search() {
+            return;
+        }
+        for level in self.levels.values_mut() {
+            let (gone, left): (VecDeque<_>, _) = std::mem::take(level)
+                .into_iter()
+                .partition(|waiting| waiting.request.cancellation.is_cancelled());
+            *level = left;
+            let gone = gone.into_iter().map(|waiting| waiting.request);
+            self.rejected
+                .extend(gone.map(|request| Rejected { request, error: Error::cancelled() }));
+        }
+    }
+
+    /// What was rejected since the last call.
+    pub fn take_rejected(&mut self) -> Vec<Rejected> {
+        std::mem::take(&mut self.rejected)
+    }
+}
+
+#[cfg(test)]
+#[path = "deadlines_tests.rs"]
+mod tests;
