@@ -34,5 +34,5 @@ pub use proto::{
     model_metrics, model_optimization_policy, model_queue_policy, model_rate_limiter,
     model_repository_agents, model_sequence_batching, model_version_policy, model_warmup,
 };
-pub use text::parse;
+pub use text::{Places, Problem, Spot, parse, read};
 pub use validate::validate;

@@ -9,19 +9,21 @@ use prost_reflect::{
 
 use super::{
     lexer::{Lexer, Token},
+    places::Places,
     problem::Problem,
 };
 
 type Result<T> = std::result::Result<T, Problem>;
 
-pub(super) fn parse(text: &str, message: &mut DynamicMessage) -> Result<()> {
+pub(super) fn parse(text: &str, message: &mut DynamicMessage) -> Result<Places> {
     let mut lexer = Lexer::new(text);
     let (token, span) = lexer.next()?;
-    let mut parser = Parser { text, lexer, token, span };
+    let places = Places::default();
+    let mut parser = Parser { text, lexer, token, span, read_to: 0, places };
     while parser.token != Token::End {
         parser.field(message)?;
     }
-    Ok(())
+    Ok(parser.places)
 }
 
 struct Parser<'a> {
@@ -30,6 +32,9 @@ struct Parser<'a> {
     /// The token at hand and where it is.
     token: Token<'a>,
     span: Range<usize>,
+    /// Where the token before ended.
+    read_to: usize,
+    places: Places,
 }
 
 impl<'a> Parser<'a> {
@@ -41,6 +46,7 @@ impl<'a> Parser<'a> {
             return Err(unknown_field(&descriptor, name, self.span.clone()));
         };
         check_unset(message, &field, &self.span)?;
+        let (start, place) = (self.span.start, self.places.field(name));
         self.advance()?;
         let is_message = matches!(field.kind(), Kind::Message(_));
         // Protobuf wants the colon before a list of scalars, people like to forget it.
@@ -53,6 +59,7 @@ impl<'a> Parser<'a> {
             let value = self.value(&field)?;
             message.set_field(&field, value);
         }
+        self.places.ends(place, start..self.read_to);
         let _ = self.accept(',')? || self.accept(';')?;
         Ok(())
     }
@@ -118,12 +125,14 @@ impl<'a> Parser<'a> {
             return self.expected_symbol("\"{\"");
         };
         let mut message = DynamicMessage::new(descriptor.clone());
+        let outside = self.places.enter();
         while !self.accept(end)? {
             if self.token == Token::End {
                 return self.expected_symbol(&format!("\"{end}\""));
             }
             self.field(&mut message)?;
         }
+        self.places.leave(outside);
         Ok(message)
     }
 
@@ -156,7 +165,10 @@ impl<'a> Parser<'a> {
             end = self.span.end;
             self.advance()?;
         }
-        String::from_utf8(bytes).map_err(|_| Problem::new("String is not valid UTF-8.", start..end))
+        let string = String::from_utf8(bytes)
+            .map_err(|_| Problem::new("String is not valid UTF-8.", start..end))?;
+        self.places.string(&string, start..end);
+        Ok(string)
     }
 
     fn boolean(&mut self) -> Result<bool> {
@@ -196,6 +208,7 @@ impl<'a> Parser<'a> {
     }
 
     fn advance(&mut self) -> Result<()> {
+        self.read_to = self.span.end;
         (self.token, self.span) = self.lexer.next()?;
         Ok(())
     }

@@ -4,14 +4,17 @@ use std::{ops::Range, path::Path};
 
 use nereid_inference::Error;
 
+use super::spot::Spot;
+
 /// Longest piece of the text that a message quotes, in characters.
 const QUOTE: usize = 40;
 
+/// Why a text is no configuration.
 #[derive(Debug)]
-pub(super) struct Problem {
-    pub(super) what: String,
+pub struct Problem {
+    pub what: String,
     /// Byte offsets of the offending text; empty at the end of the file.
-    pub(super) span: Range<usize>,
+    pub span: Range<usize>,
 }
 
 impl Problem {
@@ -20,10 +23,7 @@ impl Problem {
     }
 
     pub(super) fn into_error(self, text: &str, path: &Path) -> Error {
-        let before = &text[..self.span.start];
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let line = before.matches('\n').count() + 1;
-        let column = before[line_start..].chars().count() + 1;
+        let Spot { line, column, .. } = Spot::new(text, self.span.clone());
         let near = match text[self.span].lines().next() {
             Some(offending) => offending.chars().take(QUOTE).collect(),
             None => String::from("end of file"),
