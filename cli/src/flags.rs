@@ -229,7 +229,7 @@ pub(crate) fn boolean(text: &str) -> Result<bool, String> {
     }
 }
 
-fn backend_setting(text: &str) -> Result<(String, String, String), String> {
+pub(crate) fn backend_setting(text: &str) -> Result<(String, String, String), String> {
     let (backend, setting) = text.split_once(',').unwrap_or(("", text));
     let (key, value) = setting
         .split_once('=')

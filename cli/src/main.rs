@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 mod backends;
+mod check;
 mod flags;
+mod init;
 mod log;
 mod metrics;
 mod security;
@@ -26,7 +28,11 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Serve the models of one or more repositories. Flags are spelled as Triton spells them.
-    Serve(flags::ServeFlags),
+    Serve(Box<flags::ServeFlags>),
+    /// Judge the models of one or more repositories without starting them.
+    Check(check::CheckFlags),
+    /// Write a config.pbtxt to start from, for an .onnx, a .pt or a model.py.
+    Init(init::InitFlags),
 }
 
 fn main() -> ExitCode {
@@ -36,5 +42,7 @@ fn main() -> ExitCode {
     }
     match Arguments::parse().command {
         Command::Serve(flags) => serve::run(&flags),
+        Command::Check(flags) => check::run(&flags),
+        Command::Init(flags) => init::run(&flags),
     }
 }

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use nereid_backend::{Backend, Host, Model, ModelSource};
+use nereid_backend::{Backend, Finding, Host, Model, ModelSource};
 use nereid_inference::{Error, Result};
 use nereid_model_config::ModelConfig;
 
+use crate::check::check;
 use crate::complete;
 use crate::embedded::EmbeddedEngine;
 use crate::graph::Graph;
@@ -99,7 +100,7 @@ fn fall_back(
 }
 
 /// The model's file. A folder of that name holds the file beside its external weights.
-fn model_path(source: &ModelSource) -> Result<PathBuf> {
+pub(crate) fn model_path(source: &ModelSource) -> Result<PathBuf> {
     let mut path = source.model_file(DEFAULT_FILE);
     if path.is_dir() {
         path.push(DEFAULT_FILE);
@@ -128,6 +129,10 @@ impl Backend for OnnxRuntimeBackend {
             return Ok(());
         }
         complete::complete(&Graph::read(&model_path(source)?)?, source, config)
+    }
+
+    fn check(&self, source: &ModelSource) -> Vec<Finding> {
+        check(source)
     }
 
     fn load(&self, source: &ModelSource, host: &Host) -> Result<Box<dyn Model>> {

@@ -8,6 +8,7 @@
 #![deny(unsafe_code)]
 
 mod backend;
+mod check;
 mod complete;
 mod datatypes;
 mod discover;

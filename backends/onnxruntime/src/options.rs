@@ -4,7 +4,7 @@ use nereid_inference::{Error, Result};
 use nereid_model_config::ModelConfig;
 
 /// Parameters that are about GPUs.
-const IGNORED: [&str; 4] = [
+pub(crate) const IGNORED: [&str; 4] = [
     "cudnn_conv_algo_search",
     "gpu_mem_limit",
     "arena_extend_strategy",

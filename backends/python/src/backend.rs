@@ -3,10 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
-use nereid_backend::{Backend, Batch, Host, Instance, Model, ModelSource, Placement, Seat};
+use nereid_backend::{
+    Backend, Batch, Finding, Host, Instance, Model, ModelSource, Placement, Seat,
+};
 use nereid_inference::{Error, Result, Watch};
 use nereid_model_config::ModelConfig;
 
+use crate::check;
 use crate::complete::complete;
 use crate::environment::Environment;
 use crate::launch::{Files, Launch, python_path};
@@ -106,6 +109,17 @@ impl Backend for PythonBackend {
 
     fn complete_config(&self, source: &ModelSource, config: &mut ModelConfig) -> Result<()> {
         self.complete(source, config, &source.model_file(DEFAULT_FILE), None)
+    }
+
+    fn check(&self, source: &ModelSource) -> Vec<Finding> {
+        match self.worker_dir() {
+            Ok(worker_dir) => check::check(source, &source.model_file(DEFAULT_FILE), &worker_dir),
+            Err(error) => vec![error.into()],
+        }
+    }
+
+    fn draft(&self, source: &ModelSource) -> Result<ModelConfig> {
+        check::draft(source, &source.model_file(DEFAULT_FILE), &self.worker_dir()?)
     }
 
     fn load(&self, source: &ModelSource, host: &Host) -> Result<Box<dyn Model>> {

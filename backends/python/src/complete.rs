@@ -2,15 +2,14 @@
 //! ends when it has answered.
 
 use std::ffi::OsString;
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use nereid_backend::ModelSource;
 use nereid_inference::{Error, Result};
 use nereid_model_config::{self as model_config, ModelConfig};
 use serde_json::{Value, json};
 
+use crate::ask::ask;
 use crate::environment::Environment;
 
 /// The configuration as the model completes it; `None` where it does not want to.
@@ -34,7 +33,8 @@ pub(crate) fn complete(
         "config": config,
     });
     let environment = Environment::of(source)?;
-    let answer = ask(&environment, &start, python_path).map_err(|error| {
+    let asked = ask(&environment, "nereid_worker.complete", &start, python_path);
+    let answer = asked.map_err(|error| {
         Error::internal(format!(
             "failed to run the Python interpreter '{}': {error}",
             environment.python.display()
@@ -62,20 +62,4 @@ fn may_complete(config: &ModelConfig, model_file: &Path) -> bool {
         text.windows(name.len()).any(|window| window == name)
     };
     !complete || mentions()
-}
-
-fn ask(environment: &Environment, start: &Value, python_path: OsString) -> std::io::Result<Value> {
-    let mut child = Command::new(&environment.python)
-        .envs(environment.variables.iter().map(|(name, value)| (name, value)))
-        .args(["-m", "nereid_worker.complete"])
-        .env("PYTHONPATH", python_path)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(start.to_string().as_bytes())?;
-    }
-    let output = child.wait_with_output()?;
-    serde_json::from_slice(&output.stdout)
-        .map_err(|_| std::io::Error::other(format!("it {} without an answer", output.status)))
 }

@@ -6,8 +6,10 @@
 //! server belongs to an instance: whoever brings a request writes its frame, and the reactor reads
 //! the answers.
 
+mod ask;
 mod backend;
 mod calls;
+mod check;
 mod complete;
 mod environment;
 mod executing;

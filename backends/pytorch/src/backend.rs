@@ -1,8 +1,10 @@
 //! The backend `pytorch`: from a model's source to a model, or to the fallback.
 
-use nereid_backend::{Backend, Host, Model, ModelSource};
+use nereid_backend::{Backend, Finding, Host, Model, ModelSource};
 use nereid_inference::{Error, Result};
+use nereid_model_config::ModelConfig;
 
+use crate::check;
 use crate::fallback::{self, Fallback};
 use crate::model::TorchModel;
 use crate::parameters::Parameters;
@@ -57,6 +59,14 @@ impl Backend for PytorchBackend {
 
     fn default_filename(&self) -> Option<&'static str> {
         Some(DEFAULT_FILE)
+    }
+
+    fn check(&self, source: &ModelSource) -> Vec<Finding> {
+        check::check(source, &source.model_file(DEFAULT_FILE))
+    }
+
+    fn draft(&self, source: &ModelSource) -> Result<ModelConfig> {
+        check::draft(&source.model_file(DEFAULT_FILE))
     }
 
     fn load(&self, source: &ModelSource, host: &Host) -> Result<Box<dyn Model>> {

@@ -8,7 +8,9 @@
 //! `unsafe` is confined to `ffi`.
 #![deny(unsafe_code)]
 
+mod archive;
 mod backend;
+mod check;
 mod compile;
 mod cuda;
 mod datatypes;

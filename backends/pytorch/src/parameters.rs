@@ -6,7 +6,7 @@ use nereid_model_config::ModelConfig;
 use crate::ffi::Options;
 
 /// Parameters that are about GPUs, or about what is always so here.
-const IGNORED: [&str; 3] =
+pub(crate) const IGNORED: [&str; 3] =
     ["DISABLE_CUDNN", "ENABLE_CACHE_CLEANING", "FORCE_CPU_ONLY_INPUT_TENSORS"];
 
 /// How a model is to be run.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use nereid_inference::Result;
 use nereid_model_config::ModelConfig;
 
-use crate::{Batch, Host};
+use crate::{Batch, Finding, Host};
 
 /// A framework that can load models: one value per process, chosen by `backend:` in config.pbtxt.
 pub trait Backend: Send + Sync + 'static {
@@ -29,6 +29,20 @@ pub trait Backend: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Judges a version without loading it: whether its files are there, can be read, and fit the
+    /// configuration, which may still be incomplete where completing it failed.
+    fn check(&self, _source: &ModelSource) -> Vec<Finding> {
+        Vec::new()
+    }
+
+    /// A configuration to start from, as far as the model's file tells: parts that it does not
+    /// know are left empty.
+    fn draft(&self, source: &ModelSource) -> Result<ModelConfig> {
+        let mut config = ModelConfig::default();
+        self.complete_config(source, &mut config)?;
+        Ok(config)
+    }
+
     /// Loads one version. Called on a loading thread, which it may block for as long as it takes.
     fn load(&self, source: &ModelSource, host: &Host) -> Result<Box<dyn Model>>;
 }
@@ -49,6 +63,14 @@ impl<B: Backend> Backend for Arc<B> {
 
     fn complete_config(&self, source: &ModelSource, config: &mut ModelConfig) -> Result<()> {
         (**self).complete_config(source, config)
+    }
+
+    fn check(&self, source: &ModelSource) -> Vec<Finding> {
+        (**self).check(source)
+    }
+
+    fn draft(&self, source: &ModelSource) -> Result<ModelConfig> {
+        (**self).draft(source)
     }
 
     fn load(&self, source: &ModelSource, host: &Host) -> Result<Box<dyn Model>> {

@@ -11,6 +11,7 @@ mod cache;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod contract;
+mod finding;
 mod gather;
 mod host;
 mod layout;
@@ -20,6 +21,7 @@ mod scatter;
 pub use batch::{Batch, BatchOwner, BatchReport};
 pub use cache::cache_folder;
 pub use contract::{Backend, Instance, InstanceKind, Model, ModelSource, Placement, Seat};
+pub use finding::{Finding, Severity};
 pub use gather::GatheredInput;
 pub use host::{Host, Pulse, Service};
 pub use layout::BatchLayout;

@@ -65,7 +65,7 @@ impl ModelState {
     }
 
     /// What failed when it was loaded, in Triton's words.
-    pub(crate) fn failure(&self) -> Option<String> {
+    pub fn failure(&self) -> Option<String> {
         if let Some(reason) = &self.reason {
             return Some(reason.message().to_owned());
         }

@@ -6,6 +6,7 @@ mod admit;
 mod caching;
 mod call;
 mod catalog;
+mod check;
 mod controls;
 mod ensemble;
 mod index;
@@ -38,6 +39,7 @@ mod warmup;
 
 pub use call::{Call, OnlyResponse, Outcome};
 pub use catalog::{Catalog, ModelState, VersionState};
+pub use check::{CheckReport, ModelFinding};
 pub use index::IndexEntry;
 pub use latencies::LatencySettings;
 pub use lifecycle::{ControlMode, Lifecycle};

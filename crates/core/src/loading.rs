@@ -7,7 +7,9 @@ use std::time::Instant;
 use nereid_backend::{Backend, Host, Model, ModelSource};
 use nereid_cache::ResponseCache;
 use nereid_inference::{Error, Result};
-use nereid_model_config::{self as model_config, ModelConfig, ModelTransactionPolicy};
+use nereid_model_config::{
+    self as model_config, ModelConfig, ModelTransactionPolicy, model_ensembling::Step,
+};
 use nereid_repository::{ModelFolder, VersionPolicy};
 
 use crate::admit::Signature;
@@ -94,13 +96,9 @@ impl Repositories {
         catalog: &Catalog,
     ) -> Result<Arc<ModelVersion>> {
         let began = Instant::now();
-        let mut config = prepared.config.clone();
-        model_config::fill_defaults(&mut config, &prepared.folder.name, None);
-        model_config::validate(&config)?;
-        if !config.model_warmup.is_empty() {
-            tracing::warn!("ensemble '{}': model_warmup is that of its models", config.name);
-        }
-        let decoupled = ensemble::validate(&config, catalog)?;
+        let mut config = complete_ensemble(prepared)?;
+        let member = |step: &Step| ensemble::loaded_member(&config, step, catalog);
+        let decoupled = ensemble::validate(&config, member)?;
         if decoupled.contains(&true) {
             config.model_transaction_policy = Some(ModelTransactionPolicy { decoupled: true });
             model_config::validate(&config)?;
@@ -114,23 +112,8 @@ impl Repositories {
 
     fn load_model(&self, prepared: &Prepared, version: i64) -> Result<Arc<ModelVersion>> {
         let began = Instant::now();
-        let Prepared { folder, config } = prepared;
-        let backend = self.backend(&folder.name, config)?;
-        let mut source = ModelSource {
-            name: folder.name.clone(),
-            version,
-            model_dir: folder.path.clone(),
-            version_dir: folder.path.join(version.to_string()),
-            config: Arc::new(config.clone()),
-            settings: self.settings_for(backend),
-        };
-        let mut config = config.clone();
-        if self.auto_complete {
-            backend.complete_config(&source, &mut config)?;
-        }
-        model_config::fill_defaults(&mut config, &folder.name, backend.default_filename());
-        model_config::validate(&config)?;
-        source.config = Arc::new(config);
+        let backend = self.backend(&prepared.folder.name, &prepared.config)?;
+        let source = self.complete(self.source(prepared, version, backend), backend)?;
         let model: Arc<dyn Model> = Arc::from(backend.load(&source, &self.host)?);
         let limits = Limits::new(&source.config, self.limiter.as_ref())?;
         let active = instances::active_count(&source.config);
@@ -143,6 +126,40 @@ impl Repositories {
         let reactor = self.host.reactor.clone();
         let pool = Pool::new(instances, scheduling, limits, recorder.clone(), reactor);
         self.finished(prepared, version, source.config, recorder, Scheduler::Pool(pool), began)
+    }
+
+    /// A version with the configuration as it was written.
+    pub(crate) fn source(
+        &self,
+        prepared: &Prepared,
+        version: i64,
+        backend: &dyn Backend,
+    ) -> ModelSource {
+        let folder = &prepared.folder;
+        ModelSource {
+            name: folder.name.clone(),
+            version,
+            model_dir: folder.path.clone(),
+            version_dir: folder.path.join(version.to_string()),
+            config: Arc::new(prepared.config.clone()),
+            settings: self.settings_for(backend),
+        }
+    }
+
+    /// The version with its configuration completed and validated.
+    pub(crate) fn complete(
+        &self,
+        mut source: ModelSource,
+        backend: &dyn Backend,
+    ) -> Result<ModelSource> {
+        let mut config = ModelConfig::clone(&source.config);
+        if self.auto_complete {
+            backend.complete_config(&source, &mut config)?;
+        }
+        model_config::fill_defaults(&mut config, &source.name, backend.default_filename());
+        model_config::validate(&config)?;
+        source.config = Arc::new(config);
+        Ok(source)
     }
 
     fn finished(
@@ -195,7 +212,7 @@ impl Repositories {
         Ok(by_file.or_else(by_name).map(|backend| backend.name()))
     }
 
-    fn backend(&self, model: &str, config: &ModelConfig) -> Result<&dyn Backend> {
+    pub(crate) fn backend(&self, model: &str, config: &ModelConfig) -> Result<&dyn Backend> {
         let name = config.backend_name();
         if name.is_empty() {
             return Err(Error::invalid_arg(format!(
@@ -225,8 +242,19 @@ impl Repositories {
     }
 }
 
+/// The configuration of an ensemble, completed and validated but for its models.
+pub(crate) fn complete_ensemble(prepared: &Prepared) -> Result<ModelConfig> {
+    let mut config = prepared.config.clone();
+    model_config::fill_defaults(&mut config, &prepared.folder.name, None);
+    model_config::validate(&config)?;
+    if !config.model_warmup.is_empty() {
+        tracing::warn!("ensemble '{}': model_warmup is that of its models", config.name);
+    }
+    Ok(config)
+}
+
 /// A configuration that does not name its model gets the folder's name; another one is a mistake.
-fn named(folder: &ModelFolder, mut config: ModelConfig) -> Result<ModelConfig> {
+pub(crate) fn named(folder: &ModelFolder, mut config: ModelConfig) -> Result<ModelConfig> {
     if config.name.is_empty() {
         config.name.clone_from(&folder.name);
     } else if config.name != folder.name {
@@ -263,7 +291,7 @@ fn version_policy(config: &ModelConfig) -> VersionPolicy {
 }
 
 /// What every instance of a model runs before its version serves.
-fn warmup(source: &ModelSource) -> Result<Warmup> {
+pub(crate) fn warmup(source: &ModelSource) -> Result<Warmup> {
     let config = &source.config;
     let recipe = Recipe {
         config,

@@ -9,6 +9,7 @@ mod accessors;
 mod defaults;
 mod descriptor;
 mod json;
+mod pbtxt;
 mod platform;
 mod text;
 mod validate;
@@ -22,6 +23,7 @@ pub mod proto {
 pub use accessors::{datatype, datatype_number};
 pub use defaults::fill_defaults;
 pub use json::{from_json, to_json};
+pub use pbtxt::{to_pbtxt, to_pbtxt_with};
 pub use proto::{
     BatchInput, BatchOutput, DataType as ConfigDataType, ModelConfig, ModelDynamicBatching,
     ModelEnsembling, ModelInput, ModelInstanceGroup, ModelMetrics, ModelOperations,

@@ -8,7 +8,9 @@ use std::{
 };
 
 use nereid_inference::Result;
-use nereid_model_config::{ModelConfig, fill_defaults, from_json, parse, to_json, validate};
+use nereid_model_config::{
+    ModelConfig, fill_defaults, from_json, parse, to_json, to_pbtxt, validate,
+};
 
 fn configurations(folder: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(folder);
@@ -67,6 +69,15 @@ fn json_leads_back_to_the_configuration() {
     for path in configurations("served") {
         let config = load(&path).unwrap();
         assert_eq!(from_json(&to_json(&config)).unwrap(), config, "{}", path.display());
+    }
+}
+
+#[test]
+fn text_leads_back_to_the_configuration() {
+    for path in configurations("served") {
+        let config = load(&path).unwrap();
+        let text = to_pbtxt(&config);
+        assert_eq!(parse(&text, &path).unwrap(), config, "{text}");
     }
 }
 

@@ -18,7 +18,7 @@ use nereid_model_config::ModelConfig;
 use crate::statistics::Recorder;
 use graph::Graph;
 
-pub(crate) use validate::validate;
+pub(crate) use validate::{loaded_member, validate};
 
 pub(crate) struct Ensemble {
     name: String,

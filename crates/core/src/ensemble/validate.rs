@@ -1,16 +1,19 @@
 //! Holds an ensemble against the models that it is made of, in Triton's words.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use nereid_inference::{Error, Result, display_shape};
 use nereid_model_config::{ModelConfig, datatype, model_ensembling::Step};
 
 use crate::catalog::{Catalog, VersionState};
-use crate::model::ModelVersion;
 
-/// Refuses an ensemble whose models are not there, or whose tensors do not fit together. Tells
-/// which steps are decoupled.
-pub(crate) fn validate(config: &ModelConfig, catalog: &Catalog) -> Result<Vec<bool>> {
+/// Refuses an ensemble whose models are not there, or whose tensors do not fit together. `member`
+/// finds the configuration of the model of a step. Tells which steps are decoupled.
+pub(crate) fn validate(
+    config: &ModelConfig,
+    member: impl Fn(&Step) -> Result<Arc<ModelConfig>>,
+) -> Result<Vec<bool>> {
     let Some(ensemble) = config.ensemble_scheduling() else { return Ok(Vec::new()) };
     let mut decoupled = Vec::new();
     let mut known: Vec<Known> = Vec::new();
@@ -19,9 +22,9 @@ pub(crate) fn validate(config: &ModelConfig, catalog: &Catalog) -> Result<Vec<bo
         note(config, &mut known, Known::new(&input.name, &config.name, input.data_type, dims))?;
     }
     for step in &ensemble.step {
-        let member = member(config, step, catalog)?;
-        check_step(config, step, &member.config, &mut known)?;
-        decoupled.push(member.config.decoupled());
+        let model: Arc<ModelConfig> = member(step)?;
+        check_step(config, step, &model, &mut known)?;
+        decoupled.push(model.decoupled());
     }
     for output in &config.output {
         let dims = full(config, &output.dims);
@@ -65,8 +68,12 @@ fn check_origins(config: &ModelConfig, steps: &[Step], decoupled: &[bool]) -> Re
     common(&origins, &outputs).map(drop)
 }
 
-/// The version that a step would run on now.
-fn member<'a>(config: &ModelConfig, step: &Step, catalog: &'a Catalog) -> Result<&'a ModelVersion> {
+/// The configuration of the version that a step would run on now.
+pub(crate) fn loaded_member(
+    config: &ModelConfig,
+    step: &Step,
+    catalog: &Catalog,
+) -> Result<Arc<ModelConfig>> {
     let (ensemble, name) = (&config.name, &step.model_name);
     let Some(state) = catalog.models.get(name) else {
         return Err(Error::invalid_arg(format!(
@@ -76,14 +83,14 @@ fn member<'a>(config: &ModelConfig, step: &Step, catalog: &'a Catalog) -> Result
     let depends = format!("ensemble '{ensemble}' depends on '{name}'");
     if step.model_version > 0 {
         return match state.versions.get(&step.model_version) {
-            Some(VersionState::Ready(ready)) => Ok(ready),
+            Some(VersionState::Ready(ready)) => Ok(ready.config.clone()),
             _ => Err(Error::invalid_arg(format!(
                 "{depends} whose required version {} is not loaded.",
                 step.model_version
             ))),
         };
     }
-    state.ready().next_back().map(AsRef::as_ref).ok_or_else(|| {
+    state.ready().next_back().map(|ready| ready.config.clone()).ok_or_else(|| {
         let mut message = format!("{depends} which has no loaded version.");
         if let Some(reason) = state.failure() {
             message.push_str(&format!(" Model '{name}' loading failed with error: {reason}"));
@@ -120,18 +127,20 @@ fn full(config: &ModelConfig, dims: &[i64]) -> Dims {
 fn check_step<'a>(
     config: &'a ModelConfig,
     step: &'a Step,
-    member: &'a ModelConfig,
+    member: &ModelConfig,
     known: &mut Vec<Known<'a>>,
 ) -> Result<()> {
     let (ensemble, model) = (&config.name, &member.name);
+    check_batch_size(config, member)?;
     let stray = |tensor: &str, what: &str, name: &str| {
         Error::invalid_arg(format!(
-            "in ensemble {ensemble}, ensemble tensor {tensor} is mapping to non-existing {what} \
-             {name} in model {model}"
+            "in ensemble {ensemble}, ensemble tensor {tensor} is {what} {name} in model {model}"
         ))
     };
     for (name, tensor) in &step.input_map {
-        let input = member.find_input(name).ok_or_else(|| stray(tensor, "input", name))?;
+        let input = member
+            .find_input(name)
+            .ok_or_else(|| stray(tensor, "mapping to non-existing input", name))?;
         let dims = full(member, &input.dims);
         note(config, known, Known::new(tensor, &step.model_name, input.data_type, dims))?;
     }
@@ -144,11 +153,27 @@ fn check_step<'a>(
         )));
     }
     for (name, tensor) in &step.output_map {
-        let output = member.find_output(name).ok_or_else(|| stray(tensor, "output", name))?;
+        let output = member
+            .find_output(name)
+            .ok_or_else(|| stray(tensor, "mapped from non-existing output", name))?;
         let dims = full(member, &output.dims);
         note(config, known, Known::new(tensor, &step.model_name, output.data_type, dims))?;
     }
     Ok(())
+}
+
+/// What an ensemble lets through must fit into each of its models.
+fn check_batch_size(config: &ModelConfig, member: &ModelConfig) -> Result<()> {
+    let (largest, limit) = (config.max_batch_size, member.max_batch_size);
+    // A model that does not batch takes a batch for a part of its shape.
+    if largest <= limit || limit == 0 {
+        return Ok(());
+    }
+    Err(Error::invalid_arg(format!(
+        "ensemble {} allows maximum batch size {largest}, but it contains model {} which only \
+         allows maximum batch size to be {limit}",
+        config.name, member.name
+    )))
 }
 
 /// Adds what one model says of a tensor, if it agrees with the others.

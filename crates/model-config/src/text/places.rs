@@ -71,17 +71,28 @@ impl Places {
 
     /// The first word of the message that the text has as a string.
     fn subject(&self, message: &str, model: &str) -> Option<&Text> {
-        let strings = || self.strings.iter().filter(|text| text.value != model);
-        let words = || words(message).filter(|word| !word.is_empty());
-        words().find_map(|word| strings().find(|text| text.value == word))
+        // What does not exist elsewhere is what was misspelt here.
+        let message = message.split_once("non-existing ").map_or(message, |(_, tail)| tail);
+        let find = |word: &str, top: bool| {
+            let fits = |text: &&Text| text.value == word && (top || text.inside > 0);
+            self.strings.iter().find(fits).filter(|_| word != model && !word.is_empty())
+        };
+        let quoted = message.split('\'').skip(1).step_by(2).find_map(|word| find(word, true));
+        // Without quotes it may be a word like any other, such as the name of a platform.
+        let plain = message.split_whitespace();
+        let plain = plain.map(|word| word.trim_matches(['\'', '"', ',', '.', ':', ';']));
+        quoted.or_else(|| plain.into_iter().find_map(|word| find(word, false)))
     }
 
     /// The field with the longest name that occurs in the message.
     fn field_in(&self, message: &str, of: impl Fn(&Field) -> bool) -> Option<&Field> {
         let spaced = message.to_ascii_lowercase().replace(['_', '-'], " ");
+        let spaced = spaced.replace("dimension", "dim").replace("datatype", "data type");
         let occurs = |name: &str| {
+            // Messages speak of one of several, or of all.
             let name = name.replace('_', " ");
-            spaced.match_indices(&name).any(|(at, _)| {
+            let name = name.trim_end_matches('s');
+            spaced.match_indices(name).any(|(at, _)| {
                 let whole = |c: Option<char>| c.is_none_or(|c| !c.is_ascii_alphanumeric());
                 whole(spaced[..at].chars().next_back())
                     && whole(spaced[at + name.len()..].trim_start_matches('s').chars().next())
@@ -91,13 +102,6 @@ impl Places {
         // Of equals the first.
         fields.rev().max_by_key(|field| field.name.len())
     }
-}
-
-/// What stands between blanks, without the punctuation around it: names are quoted, or are not.
-fn words(message: &str) -> impl Iterator<Item = &str> {
-    let quoted = message.split('\'').skip(1).step_by(2);
-    let plain = message.split_whitespace();
-    quoted.chain(plain.map(|word| word.trim_matches(['\'', '"', ',', '.', ':', ';'])))
 }
 
 #[cfg(test)]
@@ -112,7 +116,7 @@ mod tests {
         let (_, places) = read(text).unwrap();
         for (message, expected) in [
             ("'max_batch_size' must be non-negative value for m", Some("max_batch_size: -1")),
-            ("model input 'B' dims must be >= 1 for m", Some("dims: [ 2, 0 ]")),
+            ("model input 'B' dimension must be >= 1 for m", Some("dims: [ 2, 0 ]")),
             ("model input 'A' must specify 'data_type' for m", Some("'A'")),
             ("instance group m_0 of model m", Some("instance_group { kind: KIND_GPU }")),
             ("must specify 'version policy' for m", Some("version_policy: { latest { } }")),
