@@ -3,6 +3,7 @@
 
 mod backends;
 mod check;
+mod demo;
 mod flags;
 mod init;
 mod log;
@@ -33,6 +34,8 @@ enum Command {
     Check(check::CheckFlags),
     /// Write a config.pbtxt to start from, for an .onnx, a .pt or a model.py.
     Init(init::InitFlags),
+    /// Serve the number-plate example and show what it finds on a photo.
+    Demo(demo::DemoFlags),
 }
 
 fn main() -> ExitCode {
@@ -44,5 +47,6 @@ fn main() -> ExitCode {
         Command::Serve(flags) => serve::run(&flags),
         Command::Check(flags) => check::run(&flags),
         Command::Init(flags) => init::run(&flags),
+        Command::Demo(flags) => demo::run(flags),
     }
 }

@@ -1,0 +1,1 @@
+../../../models/plate_recognition/1/texts.py

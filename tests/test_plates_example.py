@@ -1,0 +1,251 @@
+"""The number-plate example: both of its repositories, its client, `nereid demo`."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import tritonclient.http as httpclient
+from harness import BINARY, ROOT, Server
+from tritonclient.utils import InferenceServerException
+
+EXAMPLE = ROOT / "examples/plates"
+sys.path.insert(0, str(EXAMPLE / "train"))
+sys.path.insert(0, str(EXAMPLE / "models/plate_recognition/1"))
+
+import boxes as finding  # noqa: E402
+import photo as street  # noqa: E402
+import scenes  # noqa: E402
+import texts as reading  # noqa: E402
+
+ALL = ["coordinates", "texts", "boxes", "confidences", "text_confidences"]
+
+
+@pytest.fixture(scope="module")
+def server():
+    with Server(EXAMPLE / "models", "--backend-config=onnxruntime,engine=rten") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def article():
+    pytest.importorskip("torch")
+    with Server(EXAMPLE / "models-article") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def photos():
+    """50 rendered pictures: plates of all sizes, signs and grilles; some have no plate."""
+    rng = np.random.default_rng(2024)
+    return [scenes.scene(rng)[0] for _ in range(50)]
+
+
+def request(picture, outputs):
+    image = httpclient.InferInput("input__0", picture.shape, "UINT8")
+    image.set_data_from_numpy(np.ascontiguousarray(picture))
+    return [image], [httpclient.InferRequestedOutput(name) for name in outputs]
+
+
+def recognise(server, picture, outputs=ALL):
+    client = httpclient.InferenceServerClient(server.url, network_timeout=120)
+    inputs, asked = request(picture, outputs)
+    answer = client.infer("plate_recognition", inputs, outputs=asked)
+    return {name: answer.as_numpy(name) for name in outputs}
+
+
+def texts_of(found):
+    return [text.decode() for text in found["texts"]]
+
+
+def test_the_rendered_street_is_read(server):
+    picture, written = street.render()
+    found = recognise(server, picture)
+    read = [text for text in texts_of(found) if text]
+    assert sorted(read) == sorted(written)
+    # 1280x720 to the article's 1920x1080.
+    assert found["coordinates"] == pytest.approx(found["boxes"] * 1.5, rel=1e-5)
+    assert (found["confidences"] >= finding.CONFIDENCE).all()
+    assert found["text_confidences"].shape == found["texts"].shape
+
+
+def test_both_repositories_read_the_same(server, article, photos):
+    found = [(recognise(server, p), recognise(article, p)) for p in photos]
+    assert [texts_of(ours) for ours, _ in found] == [texts_of(theirs) for _, theirs in found]
+    for ours, theirs in found:
+        assert ours["boxes"] == pytest.approx(theirs["boxes"], abs=0.01)
+        assert ours["coordinates"] == pytest.approx(theirs["coordinates"], abs=0.1)
+        assert ours["confidences"] == pytest.approx(theirs["confidences"], abs=1e-4)
+    # The pictures are worth comparing.
+    assert sum(bool(text) for ours, _ in found for text in texts_of(ours)) >= 12
+
+
+def test_texts_do_not_depend_on_the_batch(server, photos):
+    plates = []
+    for picture in photos:
+        plates.extend(finding.crops(picture, recognise(server, picture)["boxes"]))
+    plates = np.array((plates * 4)[:32])
+    assert len(plates) == 32
+    client = httpclient.InferenceServerClient(server.url)
+
+    def read(size):
+        answers = []
+        for first in range(0, len(plates), size):
+            batch = plates[first : first + size]
+            crops = httpclient.InferInput("crops", batch.shape, "FP32")
+            crops.set_data_from_numpy(batch)
+            logits = client.infer("reading", [crops]).as_numpy("logits")
+            answers += [reading.read(plate)[0] for plate in logits]
+        return answers
+
+    alone = read(1)
+    assert any(alone)
+    assert read(8) == alone and read(32) == alone
+
+
+def test_requests_that_run_together_are_read_as_alone(server, photos):
+    alone = [texts_of(recognise(server, picture)) for picture in photos[:16]]
+    client = httpclient.InferenceServerClient(server.url, concurrency=8)
+    running = []
+    for picture in photos[:16]:
+        inputs, outputs = request(picture, ["texts"])
+        running.append(client.async_infer("plate_recognition", inputs, outputs=outputs))
+    together = [[t.decode() for t in r.get_result().as_numpy("texts")] for r in running]
+    assert together == alone
+
+
+def test_outputs_beyond_the_articles_are_made_on_request(server):
+    picture, _ = street.render()
+    assert set(recognise(server, picture, ["texts", "boxes"])) == {"texts", "boxes"}
+    client = httpclient.InferenceServerClient(server.url)
+    inputs, outputs = request(picture, ["coordinates", "texts"])
+    answer = client.infer("plate_recognition", inputs, outputs=outputs).get_response()
+    assert [output["name"] for output in answer["outputs"]] == ["coordinates", "texts"]
+
+
+@pytest.mark.parametrize("which", ["server", "article"])
+@pytest.mark.parametrize(
+    "picture",
+    [
+        np.full((1, 1, 3), 200, np.uint8),
+        np.full((2000, 2, 3), 200, np.uint8),
+        np.full((480, 640, 3), 127, np.uint8),
+    ],
+    ids=["1x1", "2x2000", "plain"],
+)
+def test_a_picture_without_plates(which, picture, request):
+    found = recognise(request.getfixturevalue(which), picture)
+    assert found["coordinates"].shape == (0, 4) and found["boxes"].shape == (0, 4)
+    assert found["texts"].shape == (0,) and found["confidences"].shape == (0,)
+
+
+@pytest.mark.parametrize("which", ["server", "article"])
+@pytest.mark.parametrize(
+    "shape, message",
+    [((40, 60), "expected"), ((40, 60, 4), "expected"), ((0, 0, 3), "no pixels")],
+    ids=["grey", "rgba", "empty"],
+)
+def test_what_is_no_picture_is_refused(which, shape, message, request):
+    with pytest.raises(InferenceServerException, match=message):
+        recognise(request.getfixturevalue(which), np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize("cut", [0.3, 0.6, 0.9])
+def test_a_plate_cut_by_the_border(server, cut):
+    picture, _ = street.render()
+    found = recognise(server, picture)
+    xmin, _, xmax, _ = found["boxes"][np.argmin(found["boxes"][:, 0])]
+    rest = picture[:, int(xmin + cut * (xmax - xmin)) :]
+    found = recognise(server, rest)
+    assert (found["boxes"] >= 0).all() and (found["boxes"][:, 2] <= rest.shape[1]).all()
+    assert len(found["texts"]) == len(found["boxes"])
+
+
+def client(server, *arguments):
+    command = [sys.executable, str(EXAMPLE / "client.py"), "--url", server.url]
+    return subprocess.run(
+        [*command, *map(str, arguments)], capture_output=True, text=True, timeout=120
+    )
+
+
+def test_the_client_reads_a_folder(server, tmp_path):
+    picture, written = street.render()
+    cv2.imwrite(str(tmp_path / "colour.png"), picture)
+    cv2.imwrite(str(tmp_path / "grey.png"), cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY))
+    cv2.imwrite(str(tmp_path / "clear.png"), cv2.cvtColor(picture, cv2.COLOR_BGR2BGRA))
+    (tmp_path / "notes.txt").write_text("no photo")
+    (tmp_path / "out").mkdir()
+    shown = client(server, "--annotated", tmp_path / "out", tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    for text in written:
+        assert shown.stdout.count(text) >= 2
+    for name in ("colour", "grey", "clear"):
+        assert cv2.imread(str(tmp_path / "out" / (name + "-plates.png"))).shape == picture.shape
+
+
+@pytest.mark.parametrize(
+    "name, content", [("text.jpg", b"hello"), ("empty.png", b""), ("cut.jpg", None)]
+)
+def test_the_client_names_the_file_that_is_no_photo(server, tmp_path, name, content):
+    if content is None:
+        content = (EXAMPLE / "photo.jpg").read_bytes()[:3000]
+    (tmp_path / name).write_bytes(content)
+    shown = client(server, tmp_path / name)
+    assert shown.returncode == 1
+    assert shown.stderr.startswith("error: ") and name in shown.stderr
+    assert "Traceback" not in shown.stderr
+
+
+def test_the_client_says_that_a_file_is_missing(server, tmp_path):
+    shown = client(server, tmp_path / "nowhere.jpg")
+    assert shown.returncode == 1 and "nowhere.jpg: No such file" in shown.stderr
+
+
+@pytest.fixture
+def prepared(tmp_path):
+    """A cache in which the demo finds its packages: those of the tests."""
+    folder = tmp_path / "cache/nereid/demo-venv"
+    (folder / "bin").mkdir(parents=True)
+    (tmp_path / "cache/nereid").chmod(0o700)
+    python = folder / "bin/python"
+    python.write_text('#!/bin/sh\nexec "%s" "$@"\n' % sys.executable)
+    python.chmod(0o755)
+    (folder / "installed.txt").write_text((EXAMPLE / "requirements.txt").read_text())
+    return {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+
+
+@pytest.fixture
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def demo(environment, port, *arguments):
+    command = [str(BINARY), "demo", "--once", "--http-port=%d" % port, *map(str, arguments)]
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=120, cwd=ROOT
+    )
+
+
+def test_the_demo_answers_and_ends(prepared, tmp_path, free_port):
+    shown = demo(prepared, free_port, "--annotated", tmp_path)
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    _, written = street.render()
+    for text in written:
+        assert text in shown.stdout
+    assert "request" in shown.stdout and "detector" in shown.stdout
+    assert cv2.imread(str(tmp_path / "photo-plates.png")).shape == (720, 1280, 3)
+
+
+def test_the_demo_says_what_is_wrong(prepared, tmp_path, free_port):
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    shown = demo(prepared, free_port, "--image", tmp_path / "empty.jpg", "--annotated", tmp_path)
+    assert shown.returncode == 1 and "empty.jpg: not a photo" in shown.stderr
+    shown = demo(prepared, free_port, "--image", tmp_path / "nowhere.jpg")
+    assert shown.returncode == 1 and "nowhere.jpg" in shown.stderr
+    shown = demo(prepared, free_port, "--example", tmp_path)
+    assert shown.returncode == 1 and "plate_recognition" in shown.stderr
