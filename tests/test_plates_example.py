@@ -225,7 +225,14 @@ def free_port():
 
 
 def demo(environment, port, *arguments):
-    command = [str(BINARY), "demo", "--once", "--http-port=%d" % port, *map(str, arguments)]
+    command = [
+        str(BINARY),
+        "demo",
+        "--once",
+        "--engine=rten",
+        "--http-port=%d" % port,
+        *map(str, arguments),
+    ]
     return subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=120, cwd=ROOT
     )

@@ -214,7 +214,7 @@ def surroundings(picture, rng, centre, width):
 
 
 def add_plate(picture, rng, assets, width, taken):
-    """Draws one plate where none is yet; its box, or None."""
+    """Draws one plate where none is yet; its box and its text, or None."""
     corners = crops.quad(rng, width)
     low, high = corners.min(axis=0), corners.max(axis=0)
     room = SIDE - (high - low)
@@ -230,7 +230,7 @@ def add_plate(picture, rng, assets, width, taken):
     corners = (corners + shift).astype(np.float32)
     if rng.random() < 0.75 and not taken:
         surroundings(picture, rng, corners.mean(axis=0), width)
-    art, _, _ = plate.draw(rng, min(max(width / plate.WIDTH * 1.2, 0.12), 0.55), assets)
+    art, text, _ = plate.draw(rng, min(max(width / plate.WIDTH * 1.2, 0.12), 0.55), assets)
     camera.dirt(art, rng)
     camera.light(art, rng)
     if width < art.shape[1] / 1.5:
@@ -245,21 +245,22 @@ def add_plate(picture, rng, assets, width, taken):
     if rng.random() < 0.55:
         crops.frame(picture, corners, rng)
     crops.paste(picture, art, corners)
-    return box
+    return box, text
 
 
 def scene(rng, assets=None):
-    """(picture uint8 [320,320,3], boxes [N,4])."""
+    """(picture uint8 [320,320,3], boxes [N,4], texts)."""
     picture = np.ascontiguousarray(background(rng, assets, SIDE))
     for _ in range(rng.integers(0, 4)):
         decoy(picture, rng, assets)
-    boxes = []
+    boxes, texts = [], []
     for _ in range(rng.choice([0, 1, 2, 3], p=[0.2, 0.5, 0.2, 0.1])):
         width = np.exp(rng.uniform(np.log(18), np.log(280 if not boxes else 90)))
-        box = add_plate(picture, rng, assets, width, boxes)
-        if box is not None:
-            boxes.append(box)
+        added = add_plate(picture, rng, assets, width, boxes)
+        if added:
+            boxes.append(added[0])
+            texts.append(added[1])
     camera.tone(picture, rng, 0.8)
     picture = camera.blur(picture, rng, 1.1)
     picture = camera.finish(picture, rng, 0.8)
-    return picture, np.float32(boxes).reshape(-1, 4)
+    return picture, np.float32(boxes).reshape(-1, 4), texts

@@ -14,7 +14,7 @@ FIT = 3.0
 
 def make(assets):
     def batch(rng):
-        pictures, boxes = zip(*(scenes.scene(rng, assets) for _ in range(BATCH)))
+        pictures, boxes, _ = zip(*(scenes.scene(rng, assets) for _ in range(BATCH)))
         return np.stack(pictures), list(boxes)
 
     return batch

@@ -16,9 +16,9 @@ ARTICLE_SIZE = (1920, 1080)
 
 
 def fit(picture):
-    """The detector's input [1,3,H,W] for a BGR picture, and its scale."""
+    """The detector's input [1,3,H,W] for a BGR picture, and its scale: large ones are made smaller."""
     height, width = picture.shape[:2]
-    scale = SIDE / max(height, width)
+    scale = min(SIDE / max(height, width), 1.0)
     size = (max(round(width * scale), 1), max(round(height * scale), 1))
     fitted = Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR)
     padded = [-(-side // STEP) * STEP for side in size]
