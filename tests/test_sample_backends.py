@@ -2,6 +2,7 @@
 
 import json
 import queue
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -166,6 +167,22 @@ def test_requests_of_repeat_overlap(server):
 def test_square_answers_as_often_as_it_is_told(server):
     requests = [{"IN": np.array([count], np.int32)} for count in (3, 0, 1)]
     assert stream(server, "square_int32", requests) == [[(3,)] * 3, [], [(1,)]]
+
+
+def test_decoupled_models_answer_over_http_as_events(server):
+    url = "http://%s/v2/models/%%s/generate_stream" % server.url
+    for model, body, expected in (
+        ("square_int32", {"IN": 2}, [{"OUT": 2}] * 2),
+        (
+            "repeat_int32",
+            {"IN": [5, 6], "DELAY": [0, 1], "WAIT": 0},
+            [{"OUT": 5, "IDX": 0}, {"OUT": 6, "IDX": 1}],
+        ),
+    ):
+        with urllib.request.urlopen(url % model, json.dumps(body).encode()) as reply:
+            events = [line for line in reply.read().decode().splitlines() if line]
+        got = [json.loads(event.removeprefix("data: ")) for event in events]
+        assert [{name: event[name] for name in expected[0]} for event in got] == expected
 
 
 def test_square_fails_where_it_is_told(server):

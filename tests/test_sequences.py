@@ -1,5 +1,8 @@
 """Sequences of requests: slots, control inputs, the backlog, and what ends a sequence."""
 
+import socket
+import urllib.request
+
 import numpy as np
 import onnx_models
 import pytest
@@ -34,6 +37,34 @@ CONTROLLED = """
         value = array.item()
         value = value.decode() if isinstance(value, bytes) else value
         return value if tensor.name() == "IN" else [value, str(array.dtype)]
+"""
+
+# Gives its request back as often as IN says, and then answers with what it saw each time.
+ITERATIVE = """
+    import json
+    import numpy as np
+    import triton_python_backend_utils as pb_utils
+
+    class TritonPythonModel:
+        def initialize(self, args):
+            self.seen = {}
+
+        def execute(self, requests):
+            return [self.step(request) for request in requests]
+
+        def step(self, request):
+            start, end, id, value = (
+                pb_utils.get_input_tensor_by_name(request, name).as_numpy().item()
+                for name in ("START", "END", "CORRID", "IN")
+            )
+            seen = [] if start else self.seen[id]
+            self.seen[id] = seen + [[len(request.inputs()), start, end]]
+            if len(self.seen[id]) <= value:
+                request.set_release_flags(pb_utils.TRITONSERVER_REQUEST_RELEASE_RESCHEDULE)
+                return None
+            text = json.dumps(self.seen.pop(id)).encode()
+            output = pb_utils.Tensor("OUT", np.array([[text]], dtype=object))
+            return pb_utils.InferenceResponse([output])
 """
 
 CONFIG = """
@@ -97,6 +128,9 @@ def repository(tmp_path_factory):
     controlled(repository, "one_slot", slots=1)
     controlled(repository, "impatient", slots=1, idle_us=100_000)
     controlled(repository, "full", slots=1)
+    controlled(repository, "hung_up", slots=1)
+    iterative = CONFIG % (4, 1, HOUR, "iterative_sequence: true", CONTROLS % "UINT64")
+    write_model(repository, "iterative", iterative, {"model.py": ITERATIVE})
     candidates = "oldest { max_candidate_sequences: 3 max_queue_delay_microseconds: 0 }"
     controlled(repository, "oldest", strategy=candidates, controls="")
     utilization = """direct { minimum_slot_utilization: 0.75
@@ -241,6 +275,29 @@ def test_silence_ends_a_sequence(server):
     assert status == 400 and "must specify the START flag" in text
 
 
+def test_a_client_that_hangs_up_ends_its_sequence(server, repository):
+    running = call(server, "hung_up", -1, 1, start=True)
+    gone = call(server, "hung_up", 2, 1)
+    heir = call(server, "hung_up", 3, 2, start=True, end=True)
+    gone.connection.sock.shutdown(socket.SHUT_RDWR)
+    gone.connection.close()
+
+    def cancelled():
+        # Whatever reaches the scheduler makes it look; this one belongs to no sequence.
+        assert run(server, "hung_up", 4, 3)[0] == 400
+        label = 'model="hung_up",reason="CANCELED",version="1"'
+        page = "http://127.0.0.1:%d/metrics" % server.metrics_port
+        with urllib.request.urlopen(page) as reply:
+            return b"nv_inference_request_failure{%s} 1" % label.encode() in reply.read()
+
+    server.wait_for(cancelled)
+    status, text = run(server, "hung_up", 5, 1)
+    assert status == 400 and "must specify the START flag" in text
+    open_gate(repository, "hung_up")
+    assert batch_of(running.result()) == [row(-1, 1, 1, False, 1)]
+    assert batch_of(heir.result()) == [row(3, 1, 1, True, 2)], "it got the slot"
+
+
 def test_the_oldest_requests_of_the_candidates_run_together(server, repository):
     calls = [call(server, "oldest", -1, 1, start=True)]
     for value, sequence, start, end in [
@@ -295,3 +352,9 @@ def test_a_state_may_begin_with_a_file(server):
     assert accumulate(server, "from_file", 1, 1, start=True) == {"OUT": 11}
     assert accumulate(server, "from_file", 2, 1, start=True) == {"OUT": 12}, "begun anew"
     assert accumulate(server, "from_file", 3, 1, end=True) == {"OUT": 15}
+
+
+def test_a_model_may_ask_for_its_request_again(server):
+    calls = [Call(server, "iterative", times) for times in (2, 0, 1)]
+    first, again = [5, 1.0, False], [5, 0.0, False]
+    assert [call.result() for call in calls] == [[first, again, again], [first], [first, again]]
