@@ -16,6 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 BINARY = Path(os.environ.get("NEREID_BIN", ROOT / "target/release/nereid"))
 START_LIMIT = 240
+REPEATABLE = "--backend-config", "--metrics-config", "--load-model", "--trace-config"
 
 
 def write_model(repository, name, config, files=None, version=1):
@@ -36,7 +37,7 @@ def _command(repository, *flags):
     local = ("--http-address=127.0.0.1", "--grpc-address=127.0.0.1")
     chosen = {}
     for flag in (*flags, *local, "--http-port=0", "--grpc-port=0", "--metrics-port=0"):
-        repeatable = flag.startswith(("--backend-config", "--metrics-config", "--load-model"))
+        repeatable = flag.startswith(REPEATABLE)
         chosen.setdefault(flag if repeatable else flag.split("=")[0], flag)
     return [str(BINARY), "serve", "--model-repository=%s" % repository, *chosen.values()]
 

@@ -519,18 +519,6 @@ def test_repository_index(client, stub):
         stub.RepositoryIndex(messages.RepositoryIndexRequest(repository_name="r"))
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda client: client.get_trace_settings(),
-    ],
-)
-def test_what_is_not_built_yet_says_so(client, call):
-    with pytest.raises(InferenceServerException, match="is not supported yet") as raised:
-        call(client)
-    assert raised.value.status() == "StatusCode.UNIMPLEMENTED"
-
-
 def test_standard_health_service(server):
     with grpc.insecure_channel(server.grpc_url) as channel:
         check = channel.unary_unary("/grpc.health.v1.Health/Check")

@@ -12,6 +12,7 @@ use nereid_inference::Error;
 use crate::log::LogFlags;
 use crate::metrics::MetricsFlags;
 use crate::security::{AccessFlags, GrpcSecurity, HttpSecurity};
+use crate::trace::TraceFlags;
 use crate::without_effect::WithoutEffect;
 
 #[derive(Args, Debug)]
@@ -132,6 +133,8 @@ pub(crate) struct ServeFlags {
     #[command(flatten)]
     pub(crate) log: LogFlags,
     #[command(flatten)]
+    pub(crate) trace: TraceFlags,
+    #[command(flatten)]
     pub(crate) metrics: MetricsFlags,
 }
 
@@ -155,7 +158,6 @@ const NOT_YET: &[&str] = &[
     "sagemaker-port",
     "sagemaker-safe-port-range",
     "sagemaker-thread-count",
-    "trace-config",
     "trace-count",
     "trace-file",
     "trace-level",

@@ -12,6 +12,7 @@ mod security;
 mod serve;
 mod spin;
 mod table;
+mod trace;
 mod without_effect;
 
 use std::process::ExitCode;

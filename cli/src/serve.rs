@@ -14,6 +14,7 @@ use nereid_frontend::ConnectionOptions;
 use nereid_http::{App, Limits};
 use nereid_inference::Cancellation;
 use nereid_logging::Log;
+use nereid_trace::Tracer;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -75,6 +76,7 @@ async fn serve(flags: &ServeFlags, log: Log) -> Result<(), Failure> {
     let arena = Arena::new().map_err(|error| format!("no shared memory to be had: {error}"))?;
     let server = Server::new(&flags.id, flags.strict_readiness);
     let pulse = Pulse::default();
+    let tracer = Tracer::new(&flags.trace.config()?)?;
     let registry = Registry::default();
     flags.metrics.register(&registry, &server);
     let alive = Arc::new(());
@@ -112,6 +114,7 @@ async fn serve(flags: &ServeFlags, log: Log) -> Result<(), Failure> {
         arena,
         pulse: pulse.clone(),
         log: log.clone(),
+        tracer: tracer.clone(),
         metrics: flags.metrics.allow_metrics.then(|| registry.clone()),
         limits: Limits { max_input_size: flags.http_max_input_size, ..Limits::default() },
         access: security.access,
@@ -131,6 +134,7 @@ async fn serve(flags: &ServeFlags, log: Log) -> Result<(), Failure> {
             forward: security.forward.clone().map(Arc::new),
             pulse: pulse.clone(),
             log,
+            tracer: tracer.clone(),
         };
         frontends.spawn(serve_grpc(grpc, app, grpc_options(flags, security), until(stopped)));
         tracing::info!("Started GRPCInferenceService at {bound}");
@@ -158,6 +162,7 @@ async fn serve(flags: &ServeFlags, log: Log) -> Result<(), Failure> {
     }
     ending.cancel();
     server.unload_all();
+    tokio::task::spawn_blocking(move || tracer.finish()).await?;
     wait_for_workers(&alive).await;
     outcome
 }

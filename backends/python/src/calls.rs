@@ -43,6 +43,7 @@ pub(crate) fn start(
     let mut request = Request::new(model, version, Responder::new(Box::new(back)));
     extras::fill_request(&extras, &mut request);
     request.cancellation = cancellation;
+    request.trace = heritage.trace.as_ref().map(|trace| trace.child());
     if request.priority == 0 {
         request.priority = heritage.priority;
     }

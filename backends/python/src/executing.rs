@@ -1,11 +1,12 @@
 //! Batches that a worker is running.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use nereid_arena::Arena;
 use nereid_backend::Batch;
-use nereid_inference::{Cancellation, Error, Request, Response, Result, Watch};
+use nereid_inference::{Cancellation, Error, Request, Response, Result, Trace, Watch};
 
 use crate::tensors::{arena_bytes, slice_at};
 
@@ -30,6 +31,8 @@ pub(crate) struct Heritage {
     pub(crate) timeout_us: u64,
     /// Its execution holds resources of the rate limiter meanwhile.
     pub(crate) holds: bool,
+    /// Of the first of them that is traced.
+    pub(crate) trace: Option<Arc<dyn Trace>>,
 }
 
 impl Executing {
@@ -60,6 +63,7 @@ impl Executing {
             priority: open().map(|request| request.priority).filter(|&p| p > 0).min().unwrap_or(0),
             timeout_us: open().map(left).max().filter(|&left| left < u64::MAX).unwrap_or(0),
             holds: self.holds(),
+            trace: open().find_map(|request| request.trace.clone()),
         }
     }
 

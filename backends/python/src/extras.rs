@@ -23,6 +23,8 @@ pub(crate) fn of_request(request: &Request) -> Vec<u8> {
     set("timeout", json!(request.timeout_us), request.timeout_us != 0);
     set("priority", json!(request.priority), request.priority != 0);
     set("parameters", parameters_json(&request.parameters), !request.parameters.is_empty());
+    let context = request.trace.as_ref().and_then(|trace| trace.context());
+    set("trace", json!(context), context.is_some());
     let outputs = &request.requested_outputs;
     set("outputs", json!(outputs), !outputs.is_empty());
     if extras.is_empty() { Vec::new() } else { Value::Object(extras).to_string().into_bytes() }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nereid_inference::Request;
+use nereid_inference::{Begin, Request};
 use nereid_metrics::Labels;
 use nereid_model_config::ModelConfig;
 
@@ -73,9 +73,13 @@ impl ModelVersion {
             request.responder.answer(Err(error));
             return;
         }
+        let trace = request.trace.clone();
+        if let Some(trace) = &trace {
+            trace.begin(self.beginning(&request));
+        }
         request.responder.times.queued = Some(Instant::now());
         let batch_size = request.batch_size;
-        request.responder.wrap(|inner| Observer::new(inner, self, batch_size));
+        request.responder.wrap(|inner| Observer::new(inner, self, batch_size, trace));
         if request.nesting.caller_holds
             && let Some(limiter) = &self.limiter
         {
@@ -88,6 +92,10 @@ impl ModelVersion {
             Some(caching) => caching.submit(self, request),
             None => self.enqueue(request),
         }
+    }
+
+    fn beginning<'a>(&'a self, request: &'a Request) -> Begin<'a> {
+        Begin { model: &self.name, version: self.version, id: &request.id, inputs: &request.inputs }
     }
 
     /// Into the queue with a request that only the model can answer.

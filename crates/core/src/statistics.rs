@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use nereid_backend::BatchReport;
-use nereid_inference::{Answer, Code, Error, Response, ResponseSink, Result, Times};
+use nereid_inference::{Answer, Code, Error, Response, ResponseSink, Result, Times, Trace};
 
 use crate::latencies::Latencies;
 use crate::model::{ModelVersion, Scheduler};
@@ -272,6 +272,8 @@ pub(crate) struct Observer {
     /// When the last of them came, if the model is decoupled.
     last_response: Option<Instant>,
     failed: Option<FailureReason>,
+    /// Who else follows the request.
+    trace: Option<Arc<dyn Trace>>,
 }
 
 impl Observer {
@@ -279,6 +281,7 @@ impl Observer {
         inner: Box<dyn ResponseSink>,
         model: &Arc<ModelVersion>,
         batch_size: usize,
+        trace: Option<Arc<dyn Trace>>,
     ) -> Self {
         Self {
             inner,
@@ -287,6 +290,7 @@ impl Observer {
             answers: 0,
             last_response: None,
             failed: None,
+            trace,
         }
     }
 
@@ -325,6 +329,19 @@ impl ResponseSink for Observer {
             None if first => recorder.record_first_response(times),
             _ => {}
         }
+        if let Some(trace) = &self.trace {
+            tell(trace.as_ref(), &answer, times);
+        }
         self.inner.deliver(answer, times);
+    }
+}
+
+fn tell(trace: &dyn Trace, answer: &Answer, times: &Times) {
+    if let Some(Ok(response)) = &answer.response {
+        trace.outputs(&response.outputs);
+    }
+    if answer.last {
+        let error = answer.response.as_ref().and_then(|response| response.as_ref().err());
+        trace.end(times, error);
     }
 }

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use nereid_core::ModelVersion;
 use nereid_frontend::{Delivery, find_regions};
-use nereid_inference::{Error, Parameters, Result};
+use nereid_inference::{Error, Parameters, Request, Result, Trace};
 use nereid_protocol::{InferRequest, parse_version};
 
 use crate::decode::decode;
 use crate::encode::encode;
 use crate::proto::{ModelInferRequest, ModelInferResponse};
 use crate::service::App;
+use crate::trace::Beginning;
 
 /// First stop of a request, decoding, and with the answer the last one, encoding. Dropped when the
 /// client hangs up, which cancels the request.
@@ -18,6 +19,7 @@ pub(crate) async fn infer(
     app: &App,
     message: ModelInferRequest,
     forwarded: Result<Parameters>,
+    beginning: Beginning,
 ) -> Result<ModelInferResponse> {
     app.pulse.beat();
     let version = parse_version(&message.model_version)?;
@@ -32,8 +34,17 @@ pub(crate) async fn infer(
     request.parameters.extend(forwarded?);
     let delivery = prepare(app, &model, &mut request)?;
     let id = request.id.clone();
-    let call = app.server.call(|responder| request.into_request(name, version, responder));
-    encode(id, call.outcome().await.response?, &delivery)
+    let trace = beginning.trace(app, &name);
+    let call = app.server.call(|responder| {
+        let trace = trace.clone().map(|trace| trace as Arc<dyn Trace>);
+        Request { trace, ..request.into_request(name, version, responder) }
+    });
+    let response = call.outcome().await.response;
+    let Some(trace) = trace else { return encode(id, response?, &delivery) };
+    trace.send_starts();
+    let encoded = response.and_then(|response| encode(id, response, &delivery));
+    trace.sent();
+    encoded
 }
 
 /// Finds the inputs that are in shared memory, and what is to become of the outputs.

@@ -18,6 +18,7 @@ mod service;
 mod shared_memory;
 mod status;
 mod stream;
+mod trace;
 
 /// Generated from `grpc_service.proto`.
 pub mod proto {

@@ -8,6 +8,7 @@ use nereid_frontend::Forward;
 use nereid_inference::{Error, Parameters};
 use nereid_logging::Log;
 use nereid_protocol::parse_version;
+use nereid_trace::Tracer;
 use tokio::sync::watch;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming, async_trait};
@@ -15,7 +16,8 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 use crate::infer::infer;
 use crate::proto::grpc_inference_service_server::GrpcInferenceService;
 use crate::stream::{Answers, stream};
-use crate::{describe, logging, proto, repository, shared_memory, status::status};
+use crate::trace::Beginning;
+use crate::{describe, logging, proto, repository, shared_memory, status::status, trace};
 
 type Reply<T> = Result<Response<T>, Status>;
 
@@ -29,6 +31,7 @@ pub struct App {
     pub forward: Option<Arc<Forward>>,
     pub pulse: Pulse,
     pub log: Log,
+    pub tracer: Tracer,
 }
 
 pub(crate) struct InferenceService {
@@ -59,10 +62,6 @@ impl InferenceService {
 
 fn reply<T>(answer: Result<T, Error>) -> Reply<T> {
     answer.map(Response::new).map_err(|error| status(&error))
-}
-
-fn not_yet<T>(what: &str) -> Reply<T> {
-    reply(Err(Error::unsupported(format!("{what} is not supported yet"))))
 }
 
 #[async_trait]
@@ -147,7 +146,8 @@ impl GrpcInferenceService for InferenceService {
         request: Request<proto::ModelInferRequest>,
     ) -> Reply<proto::ModelInferResponse> {
         let forwarded = self.forwarded(request.metadata());
-        reply(infer(&self.app, request.into_inner(), forwarded).await)
+        let beginning = Beginning::of(&self.app, request.metadata());
+        reply(infer(&self.app, request.into_inner(), forwarded, beginning).await)
     }
 
     async fn model_stream_infer(
@@ -158,7 +158,9 @@ impl GrpcInferenceService for InferenceService {
         let close_on_error = wish.is_some_and(|wish| wish.as_bytes() == b"true");
         let (app, stopping) = (self.app.clone(), self.stopping.clone());
         let forwarded = self.forwarded(request.metadata());
-        Ok(Response::new(stream(app, stopping, request.into_inner(), forwarded, close_on_error)))
+        let parent = trace::parent(request.metadata()).map(str::to_owned);
+        let inbound = request.into_inner();
+        Ok(Response::new(stream(app, stopping, inbound, forwarded, close_on_error, parent)))
     }
 
     async fn repository_index(
@@ -234,9 +236,9 @@ impl GrpcInferenceService for InferenceService {
 
     async fn trace_setting(
         &self,
-        _: Request<proto::TraceSettingRequest>,
+        request: Request<proto::TraceSettingRequest>,
     ) -> Reply<proto::TraceSettingResponse> {
-        not_yet("trace")
+        reply(trace::settings(&self.app, request.into_inner()))
     }
 
     async fn log_settings(

@@ -9,9 +9,10 @@ use nereid_core::{OnlyResponse, Outcome};
 use nereid_frontend::{Backlog, Delivery};
 use nereid_inference::{
     Answer, Cancellation, Error, Parameter, Parameters, Responder, Response, ResponseSink, Result,
-    Times,
+    Times, Trace,
 };
 use nereid_protocol::parse_version;
+use nereid_trace::Protocol;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};
@@ -50,12 +51,14 @@ pub(crate) fn stream(
     inbound: Streaming<ModelInferRequest>,
     forwarded: Result<Parameters>,
     close_on_error: bool,
+    parent: Option<String>,
 ) -> Answers {
     let (events, receiver) = mpsc::unbounded_channel();
     let cancellation = Cancellation::default();
     let backlog = Arc::new(Backlog::default());
     let events = Outlet { events, backlog: backlog.clone() };
-    let reader = Reader { app, events, forwarded, cancellation: cancellation.clone(), places: 0 };
+    let of_all = cancellation.clone();
+    let reader = Reader { app, events, forwarded, cancellation: of_all, parent, places: 0 };
     tokio::spawn(reader.run(inbound, stopping));
     let order = Order::default();
     Answers { events: receiver, backlog, order, end: None, close_on_error, cancellation }
@@ -70,6 +73,8 @@ struct Reader {
     forwarded: Result<Parameters>,
     /// Of all requests of the stream.
     cancellation: Cancellation,
+    /// The trace that the stream belongs to already.
+    parent: Option<String>,
     /// How many places in the order of answers have been given away.
     places: u64,
 }
@@ -103,6 +108,7 @@ impl Reader {
 
     fn submit(&mut self, message: ModelInferRequest) {
         self.app.pulse.beat();
+        let began = self.app.tracer.began();
         let asked = Asked {
             id: message.id.clone(),
             model: message.model_name.clone(),
@@ -113,6 +119,7 @@ impl Reader {
             Err(error) => return self.refuse(asked, error),
         };
         let name = asked.model.clone();
+        let trace = self.app.tracer.start(began, Protocol::Grpc, &name, self.parent.as_deref());
         let responder = if decoupled {
             let (events, empty_final) = (self.events.clone(), decoded.empty_final);
             let cancellation = self.cancellation.clone();
@@ -128,6 +135,7 @@ impl Reader {
         };
         let mut request = decoded.request.into_request(name, version, responder);
         request.cancellation = self.cancellation.clone();
+        request.trace = trace.map(|trace| trace as Arc<dyn Trace>);
         self.app.server.infer(request);
     }
 

@@ -12,10 +12,10 @@ use nereid_arena::Arena;
 use nereid_backend::Pulse;
 use nereid_core::{Duration, Lifecycle, ModelStatistics, Regions, ResponseStatistics, Server};
 use nereid_frontend::{Access, Category, Denial, Forward, Peer, Wish};
-use nereid_inference::Error;
 use nereid_logging::{ACCESS, Log};
 use nereid_metrics::Registry;
 use nereid_protocol::{StatisticsRow, model_metadata, parse_version, server_metadata, statistics};
+use nereid_trace::Tracer;
 use tracing::Level;
 
 use crate::body::discard;
@@ -28,6 +28,7 @@ use crate::reply::{Reply, TEXT, json_error, json_reply, reply, status_reply, tex
 use crate::repository::repository;
 use crate::routes::{Memory, ModelAction, Route, route};
 use crate::shared_memory::{cuda_shared_memory, shared_memory};
+use crate::trace::trace;
 
 pub struct App {
     pub server: Arc<Server>,
@@ -37,6 +38,7 @@ pub struct App {
     pub arena: Arena,
     pub pulse: Pulse,
     pub log: Log,
+    pub tracer: Tracer,
     /// Shown on the page for people; `None`: there are none.
     pub metrics: Option<Registry>,
     pub limits: Limits,
@@ -100,6 +102,7 @@ impl App {
                 cuda_shared_memory(self, action, region)
             }
             Route::Logging => logging(self, &head.method, body).await,
+            Route::Trace { model } => trace(self, &head.method, model, body).await,
             other => self.server_route(&other),
         }
     }
@@ -149,14 +152,12 @@ impl App {
             Route::Live => health(server.is_live()),
             Route::Ready => health(server.is_ready()),
             Route::AllStatistics => self.statistics(None, None),
-            Route::Unsupported { what, .. } => {
-                json_error(&Error::unsupported(format!("{what} is not supported yet")))
-            }
             // Answered before, since they need the body.
             Route::Model { .. }
             | Route::Repository(_)
             | Route::SharedMemory { .. }
-            | Route::Logging => status_reply(StatusCode::NOT_FOUND, TEXT, "Not Found"),
+            | Route::Logging
+            | Route::Trace { .. } => status_reply(StatusCode::NOT_FOUND, TEXT, "Not Found"),
         }
     }
 

@@ -7,8 +7,9 @@ use hyper::body::{Body, Incoming};
 use hyper::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use nereid_core::{ModelVersion, Outcome};
 use nereid_frontend::{Delivery, find_regions};
-use nereid_inference::{Error, Result};
+use nereid_inference::{Error, Request, Result, Trace};
 use nereid_protocol::{InferRequest, parse_infer_request, raw_infer_request, write_infer_response};
+use nereid_trace::{Protocol, RequestTrace};
 
 use crate::app::App;
 use crate::aside::{INLINE, aside};
@@ -25,6 +26,7 @@ pub(crate) async fn infer(
     headers: &HeaderMap,
     body: &mut Incoming,
 ) -> Reply {
+    let began = app.tracer.began();
     let model = match app.server.model(name, version).and_then(single_response) {
         Ok(model) => model,
         Err(error) => return text_error(&error),
@@ -55,7 +57,16 @@ pub(crate) async fn infer(
         Ok(parsed)
     });
     match forwarded {
-        Ok(parsed) => run(app, model, version, parsed, Encoding::wanted(headers)).await,
+        Ok(parsed) => {
+            let parent = headers.get("traceparent").and_then(|parent| parent.to_str().ok());
+            let trace = app.tracer.start(began, Protocol::Http, name, parent);
+            let reply =
+                run(app, model, version, parsed, trace.clone(), Encoding::wanted(headers)).await;
+            if let Some(trace) = trace {
+                trace.sent();
+            }
+            reply
+        }
         Err(error) => json_error(&error),
     }
 }
@@ -127,6 +138,7 @@ async fn run(
     model: Arc<ModelVersion>,
     version: Option<i64>,
     mut parsed: InferRequest,
+    trace: Option<Arc<RequestTrace>>,
     encoding: Option<Encoding>,
 ) -> Reply {
     let id = parsed.id.clone();
@@ -138,8 +150,14 @@ async fn run(
         Ok(delivery) => delivery,
         Err(error) => return json_error(&error),
     };
-    let call = app.server.call(|responder| parsed.into_request(name, version, responder));
+    let call = app.server.call(|responder| {
+        let trace = trace.clone().map(|trace| trace as Arc<dyn Trace>);
+        Request { trace, ..parsed.into_request(name, version, responder) }
+    });
     let Outcome { response, refused } = call.outcome().await;
+    if let Some(trace) = trace {
+        trace.send_starts();
+    }
     match response.and_then(|response| delivery.deliver(response)) {
         Ok(response) => {
             let len = delivery.format().json_bytes(&response);

@@ -17,6 +17,7 @@ mod reply;
 mod repository;
 mod routes;
 mod shared_memory;
+mod trace;
 
 pub use app::{App, Limits};
 pub use connections::serve;

@@ -18,15 +18,14 @@ pub(crate) enum Route<'a> {
     },
     Repository(RepositoryAction<'a>),
     Logging,
+    /// Of one model, or of all.
+    Trace {
+        model: Option<&'a str>,
+    },
     SharedMemory {
         memory: Memory,
         action: RegionAction,
         region: Option<&'a str>,
-    },
-    /// Known to Triton, not built yet.
-    Unsupported {
-        what: &'static str,
-        methods: &'static [Method],
     },
 }
 
@@ -73,8 +72,7 @@ impl Route<'_> {
             | Route::Model { action: ModelAction::Infer | ModelAction::Generate { .. }, .. } => {
                 POST
             }
-            Route::Unsupported { methods, .. } => methods,
-            Route::Logging => BOTH,
+            Route::Logging | Route::Trace { .. } => BOTH,
             Route::SharedMemory { action: RegionAction::Status, .. } => GET,
             Route::SharedMemory { .. } => POST,
             _ => GET,
@@ -102,7 +100,7 @@ impl Route<'_> {
             }
             Route::SharedMemory { .. } => Wish::to_change(Category::SharedMemory),
             Route::Logging => Wish::to_change(Category::Logging),
-            Route::Unsupported { .. } => Wish::to_change(Category::Trace),
+            Route::Trace { .. } => Wish::to_change(Category::Trace),
         }
     }
 
@@ -133,14 +131,10 @@ pub(crate) fn route(path: &str) -> Option<Route<'_>> {
         ["repository", rest @ ..] => repository(rest),
         ["systemsharedmemory", rest @ ..] => shared_memory(Memory::System, rest),
         ["cudasharedmemory", rest @ ..] => shared_memory(Memory::Cuda, rest),
-        ["trace", "setting"] => unsupported("trace", BOTH),
+        ["trace", "setting"] => Some(Route::Trace { model: None }),
         ["logging"] => Some(Route::Logging),
         _ => None,
     }
-}
-
-fn unsupported(what: &'static str, methods: &'static [Method]) -> Option<Route<'static>> {
-    Some(Route::Unsupported { what, methods })
 }
 
 fn model<'a>(name: &'a str, rest: &[&'a str]) -> Option<Route<'a>> {
@@ -159,7 +153,9 @@ fn model<'a>(name: &'a str, rest: &[&'a str]) -> Option<Route<'a>> {
         ["infer"] => ModelAction::Infer,
         ["generate"] => ModelAction::Generate { streams: false },
         ["generate_stream"] => ModelAction::Generate { streams: true },
-        ["trace", "setting"] if version.is_none() => return unsupported("trace", BOTH),
+        ["trace", "setting"] if version.is_none() => {
+            return Some(Route::Trace { model: Some(name) });
+        }
         _ => return None,
     };
     Some(Route::Model { name, version, action })
@@ -258,14 +254,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_built_yet_is_known_with_its_methods() {
-        for (path, get, post) in
-            [("/v2/models/m/trace/setting", true, true), ("/v2/trace/setting", true, true)]
-        {
+    fn settings_are_read_and_changed() {
+        for (path, expected) in [
+            ("/v2/logging", Route::Logging),
+            ("/v2/trace/setting", Route::Trace { model: None }),
+            ("/v2/models/m/trace/setting", Route::Trace { model: Some("m") }),
+        ] {
             let route = route(path).unwrap();
-            assert!(matches!(route, Route::Unsupported { .. }), "{path}");
-            assert_eq!((route.allows(&Method::GET), route.allows(&Method::POST)), (get, post));
+            assert!(route.allows(&Method::GET) && route.allows(&Method::POST), "{path}");
             assert!(!route.allows(&Method::PUT), "{path}");
+            assert_eq!(route, expected);
         }
     }
 

@@ -68,6 +68,7 @@ async fn start() -> Running {
     let limits = Limits { max_body: 8 << 20, ..Limits::default() };
     let regions = Arc::new(Regions::new(false));
     let log = nereid_logging::Log::default();
+    let tracer = nereid_trace::Tracer::off().unwrap();
     let app = App {
         server: server.clone(),
         lifecycle,
@@ -75,6 +76,7 @@ async fn start() -> Running {
         arena,
         pulse,
         log,
+        tracer,
         metrics: None,
         limits,
         access: Access::default(),

@@ -17,6 +17,7 @@ mod responder;
 mod response;
 mod tensor;
 mod times;
+mod trace;
 
 pub use buffer::Buffer;
 pub use bytes_tensor::{BytesElements, Truncated, push_bytes_element};
@@ -31,3 +32,4 @@ pub use responder::{Answer, Responder, ResponseSink};
 pub use response::Response;
 pub use tensor::{Tensor, display_shape, element_count};
 pub use times::{CacheLookup, Times};
+pub use trace::{Begin, Trace};

@@ -1,8 +1,9 @@
 //! What a client asks of a model.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use crate::{Cancellation, Nesting, Parameters, Responder, Tensor};
+use crate::{Cancellation, Nesting, Parameters, Responder, Tensor, Trace};
 
 /// First request of a sequence.
 pub const SEQUENCE_START: u32 = 1;
@@ -57,6 +58,8 @@ pub struct Request {
     /// It has run before and its model asked for it to run again (iterative sequences).
     pub rescheduled: bool,
     pub cancellation: Cancellation,
+    /// Who follows it, if anybody does.
+    pub trace: Option<Arc<dyn Trace>>,
     pub nesting: Nesting,
     /// When its answer will be of no use any more, where models have latency targets.
     pub deadline: Option<Instant>,
@@ -80,6 +83,7 @@ impl Request {
             batch_size: 1,
             rescheduled: false,
             cancellation: Cancellation::default(),
+            trace: None,
             nesting: Nesting::default(),
             deadline: None,
             responder,

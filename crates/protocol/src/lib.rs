@@ -15,6 +15,7 @@ mod repository;
 mod shared_memory;
 mod statistics;
 mod status;
+mod trace;
 mod version;
 
 pub use classification::classify;
@@ -36,4 +37,7 @@ pub use repository::{
 pub use shared_memory::{RegionRow, RegisterRequest, parse_register_request, region_status};
 pub use statistics::{StatisticsRow, TimeRow, statistics};
 pub use status::{error_body, http_status};
+pub use trace::{
+    TraceSettings, parse_trace_change, trace_change, trace_settings, trace_settings_json,
+};
 pub use version::parse_version;

@@ -83,6 +83,7 @@ impl Cycle {
             cancellation: self.run.template.cancellation.clone(),
             // What is left of the time for the whole.
             deadline: self.run.template.deadline,
+            trace: self.run.template.trace.as_ref().map(|trace| trace.child()),
             // An ensemble holds nothing while it waits for its steps.
             nesting: Nesting { called: self.run.template.nesting.called, ..Nesting::default() },
             ..Request::new(&step.model, step.version, Responder::new(sink))

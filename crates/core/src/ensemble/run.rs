@@ -8,7 +8,7 @@ use std::time::Instant;
 use nereid_backend::BatchReport;
 use nereid_inference::{
     Cancellation, CorrelationId, Error, Nesting, Parameter, Parameters, Request, Responder,
-    Response, Result, SEQUENCE_END, SEQUENCE_START, Tensor,
+    Response, Result, SEQUENCE_END, SEQUENCE_START, Tensor, Trace,
 };
 
 use super::Ensemble;
@@ -38,6 +38,7 @@ pub(super) struct Template {
     pub(super) cancellation: Cancellation,
     pub(super) nesting: Nesting,
     pub(super) deadline: Option<Instant>,
+    pub(super) trace: Option<Arc<dyn Trace>>,
     batch_size: usize,
 }
 
@@ -90,6 +91,7 @@ pub(super) fn start(ensemble: &Arc<Ensemble>, request: Request) {
             cancellation: request.cancellation,
             nesting: request.nesting,
             deadline: request.deadline,
+            trace: request.trace,
             batch_size: request.batch_size,
         },
         wanted,

@@ -13,5 +13,5 @@ mod write;
 
 pub(crate) use data::{array_len, decode_data, decode_scalar};
 pub(crate) use parser::{parse, parse_flat};
-pub(crate) use value::{Member, NOT_BOOLEAN, NOT_STRING, NOT_UNSIGNED, Value, unable};
+pub(crate) use value::{Member, NOT_ARRAY, NOT_BOOLEAN, NOT_STRING, NOT_UNSIGNED, Value, unable};
 pub(crate) use write::{push_double, push_string};

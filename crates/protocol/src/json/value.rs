@@ -25,7 +25,7 @@ pub(crate) const NOT_STRING: &str = "attempt to access JSON non-string as string
 pub(crate) const NOT_BOOLEAN: &str = "attempt to access JSON non-boolean as boolean";
 pub(crate) const NOT_UNSIGNED: &str =
     "attempt to access JSON non-unsigned-integer as unsigned-integer";
-const NOT_ARRAY: &str = "attempt to access JSON non-array as array";
+pub(crate) const NOT_ARRAY: &str = "attempt to access JSON non-array as array";
 
 pub(crate) type Member = (String, Value);
 

@@ -1,0 +1,98 @@
+//! Sends spans to a collector: OpenTelemetry's protocol over HTTP, in JSON.
+//!
+//! A thread of its own sends what has come together; who brings spans never waits. What does not
+//! fit into the queue is dropped, and so is what the collector does not take.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::settings::OpenTelemetry;
+use crate::span::attribute;
+
+/// How long a collector may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(crate) struct Exporter {
+    /// `None` once no more spans are taken.
+    queue: Option<SyncSender<Value>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Exporter {
+    pub(crate) fn start(settings: OpenTelemetry) -> std::io::Result<Self> {
+        let (queue, spans) = sync_channel(settings.max_queue_size.max(1));
+        let sender = Sender { settings, spans };
+        let thread = std::thread::Builder::new().name("traces".into()).spawn(|| sender.run())?;
+        Ok(Self { queue: Some(queue), thread: Some(thread) })
+    }
+
+    pub(crate) fn send(&self, span: Value) {
+        if let Some(queue) = &self.queue {
+            // Full: tracing must not slow anything down.
+            let _ = queue.try_send(span);
+        }
+    }
+
+    /// Sends what is left.
+    pub(crate) fn finish(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Sender {
+    settings: OpenTelemetry,
+    spans: Receiver<Value>,
+}
+
+impl Sender {
+    fn run(self) {
+        let config = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).build();
+        let agent = ureq::Agent::new_with_config(config);
+        let mut complained = false;
+        while let Ok(first) = self.spans.recv() {
+            let batch = self.batch(first);
+            let body = self.body(&batch).to_string();
+            let post = agent.post(&self.settings.url).header("Content-Type", "application/json");
+            match post.send(body) {
+                Ok(_) => complained = false,
+                Err(error) if !complained => {
+                    complained = true;
+                    tracing::warn!("traces do not get to {}: {error}", self.settings.url);
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// `first` and what comes until there is enough or the time is over.
+    fn batch(&self, first: Value) -> Vec<Value> {
+        let until = Instant::now() + self.settings.schedule_delay;
+        let mut batch = vec![first];
+        while batch.len() < self.settings.max_export_batch_size {
+            match self.spans.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(span) => batch.push(span),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        batch
+    }
+
+    fn body(&self, spans: &[Value]) -> Value {
+        let own = &self.settings.resource;
+        let mut resource: Vec<Value> =
+            own.iter().map(|(key, value)| attribute(key, value)).collect();
+        if !own.iter().any(|(key, _)| key == "service.name") {
+            resource.push(attribute("service.name", "triton-inference-server"));
+        }
+        json!({ "resourceSpans": [{
+            "resource": { "attributes": resource },
+            "scopeSpans": [{ "scope": { "name": "triton-server" }, "spans": spans }],
+        }] })
+    }
+}
