@@ -53,7 +53,9 @@ impl Scenario {
 
     fn update(&self, schedule: &[String]) {
         let (before, rest) = self.text.split_once("\nschedule\n").unwrap();
-        let after = rest.find("\n\n").map_or("", |end| &rest[end + 1..]);
+        let old: usize =
+            rest.lines().take_while(|line| !line.is_empty()).map(|l| l.len() + 1).sum();
+        let after = rest.get(old..).unwrap_or_default();
         let lines: String = schedule.iter().fold(String::new(), |mut lines, line| {
             let _ = writeln!(lines, "    {line}");
             lines
@@ -268,7 +270,10 @@ fn schedules_are_as_expected() {
 fn schedules_are_tritons_unless_their_file_says_why_not() {
     for scenario in scenarios() {
         let Some(theirs) = scenario.sections.get("triton") else { continue };
-        let ours: Vec<String> = scenario.section("schedule").iter().map(|l| outcome(l)).collect();
+        let ours = scenario.section("schedule").iter().map(|line| outcome(line));
+        // Clients know without being told.
+        let ours: Vec<String> =
+            ours.filter(|line| !line.ends_with("rejected: Cancelled")).collect();
         let differs = !scenario.section("differs").is_empty();
         assert_eq!(ours != *theirs, differs, "{}: {ours:?}", scenario.path.display());
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
-use nereid_inference::{Code, CorrelationId, SEQUENCE_END, SEQUENCE_START};
+use nereid_inference::{Code, CorrelationId, Request, SEQUENCE_END, SEQUENCE_START};
 
 use super::{SequenceBatching, Sequences, Strategy};
 use crate::testing::{Census, Random, number, us};
@@ -34,7 +34,7 @@ struct World {
     begun: usize,
     sent: HashMap<usize, Sent>,
     /// Requests on each instance, and when it will be done with them.
-    busy: Vec<Option<(Instant, Vec<usize>)>>,
+    busy: Vec<Option<(Instant, Vec<Request>)>>,
     now: Instant,
     /// The requests of each sequence that are neither rejected nor running.
     waiting: BTreeMap<usize, Vec<usize>>,
@@ -53,7 +53,7 @@ fn settings(random: &mut Random) -> SequenceBatching {
         (Strategy::Oldest { preferred_batch_sizes, max_queue_delay }, random.pick(&[1, 2, 8]))
     };
     let max_sequence_idle = us(random.pick(&[50, 1000]));
-    let (ragged_inputs, iterative) = (vec![], false);
+    let (ragged_inputs, iterative) = (vec![], random.once_in(3));
     SequenceBatching {
         strategy,
         slots,
@@ -78,7 +78,7 @@ impl World {
             clients: (0..6).map(|_| client()).collect(),
             begun: 0,
             sent: HashMap::new(),
-            busy: vec![None; instances],
+            busy: (0..instances).map(|_| None).collect(),
             now,
             waiting: BTreeMap::new(),
             instance_of: HashMap::new(),
@@ -111,6 +111,12 @@ impl World {
         state.left -= 1;
         if state.left == 0 {
             request.flags |= SEQUENCE_END;
+        }
+        if self.settings.iterative {
+            // Clients of such a model know of no sequences; each request is one.
+            (request.correlation, request.flags) = (CorrelationId::None, 0);
+            (state.sequence, state.left) = (self.begun, 0);
+            self.begun += 1;
         }
         state.next = (self.begun < 40).then(|| self.now + us(random.pick(&[1, 10, 100, 2000])));
         let sequence = state.sequence;
@@ -162,8 +168,23 @@ impl World {
         sequences.sort_unstable();
         sequences.dedup();
         assert_eq!(sequences.len(), numbers.len(), "a sequence runs one request at a time");
-        self.busy[instance] = Some((self.now + us(1 + random.below(150)), numbers));
+        self.busy[instance] = Some((self.now + us(1 + random.below(150)), dispatch.requests));
         self.runs += 1;
+    }
+
+    /// What an iterative model wants to see again; it goes in front of its sequence.
+    fn give_back(&mut self, random: &mut Random, ran: Vec<Request>) -> Vec<Request> {
+        let goes_on = self.settings.iterative;
+        let again: Vec<Request> =
+            ran.into_iter().filter(|_| goes_on && random.once_in(2)).collect();
+        for request in &again {
+            if random.once_in(10) {
+                request.cancellation.cancel();
+            }
+            let number = number(request);
+            self.waiting.entry(self.sent[&number].sequence).or_default().insert(0, number);
+        }
+        again
     }
 
     fn check_rejected(&mut self, Rejected { request, error }: Rejected) {
@@ -225,8 +246,9 @@ fn run(seed: u64) -> usize {
             }
         }
         for instance in 0..world.busy.len() {
-            if world.busy[instance].take_if(|(until, _)| *until == world.now).is_some() {
-                world.sequences.batch_done(instance, vec![], world.now);
+            if let Some((_, ran)) = world.busy[instance].take_if(|(until, _)| *until == world.now) {
+                let again = world.give_back(&mut random, ran);
+                world.sequences.batch_done(instance, again, world.now);
             }
         }
         let timer = world.pump(&mut random);
