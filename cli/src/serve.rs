@@ -101,6 +101,7 @@ async fn serve(flags: &ServeFlags, log: Log) -> Result<(), Failure> {
         registry.collect(move |page| metrics::write_cache(page, &cache));
     }
     let lifecycle = Arc::new(lifecycle(flags, server.clone(), host, cache));
+    server.set_lifecycle(&lifecycle);
     let regions = Arc::new(Regions::new(flags.allow_client_shm));
     let keys = flags.access.keys()?;
     let security = flags.http_security.start(&flags.access, keys.clone())?;

@@ -1,7 +1,7 @@
 //! The contract's three traits for Python models.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
 
 use nereid_backend::{
     Backend, Batch, Finding, Host, Instance, Model, ModelSource, Placement, Seat,
@@ -15,6 +15,7 @@ use crate::environment::Environment;
 use crate::launch::{Files, Launch, python_path};
 use crate::link::Link;
 use crate::options::Options;
+use crate::peers::Peers;
 use crate::supervise::supervise;
 use crate::worker_files;
 
@@ -29,6 +30,7 @@ const DEPTH: usize = 8;
 pub struct PythonBackend {
     /// Where the worker package was unpacked, once the first model asked for it.
     worker_dir: Mutex<Option<PathBuf>>,
+    peers: Arc<Peers>,
 }
 
 impl PythonBackend {
@@ -75,6 +77,8 @@ impl PythonBackend {
             environment: Environment::of(source)?,
             source: source.clone(),
             host: host.clone(),
+            peers: self.peers.clone(),
+            links: Mutex::default(),
             files: Files {
                 model: model_file,
                 backend_dir: backend_dir.map(Path::to_owned),
@@ -183,6 +187,9 @@ struct PythonModel {
     environment: Environment,
     source: ModelSource,
     host: Host,
+    peers: Arc<Peers>,
+    /// Of its instances.
+    links: Mutex<Vec<Weak<Link>>>,
     files: Files,
 }
 
@@ -197,7 +204,8 @@ impl Model for PythonModel {
             &self.options,
             &self.environment,
         );
-        let link = Arc::new(Link::new(placement.name.clone(), self.host.clone()));
+        let (host, peers) = (self.host.clone(), self.peers.clone());
+        let link = Arc::new(Link::new(&self.source.name, placement, host, peers));
         let starting = Arc::downgrade(&link);
         let ending = self.host.ending.watch(move || {
             if let Some(link) = starting.upgrade() {
@@ -206,9 +214,39 @@ impl Model for PythonModel {
         });
         let (report, first_start) = mpsc::channel();
         self.host.reactor.spawn(supervise(link.clone(), launch, report));
-        let instance = Box::new(PythonInstance { link, _ending: ending });
+        let instance = Box::new(PythonInstance { link: link.clone(), _ending: ending });
         first_start.recv().unwrap_or_else(|_| Err(Error::unavailable("the server is stopping")))?;
-        Ok(Seat::Handoff { instance, depth: DEPTH })
+        self.peers.join(&link);
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        links.push(Arc::downgrade(&link));
+        Ok(Seat::Handoff { instance, depth: DEPTH.max(self.options.threads) })
+    }
+
+    /// Ready are all of its instances, or it is not.
+    fn is_ready(&self, answer: Box<dyn FnOnce(bool) + Send>) {
+        let links: Vec<_> = {
+            let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+            links.iter().filter_map(Weak::upgrade).collect()
+        };
+        let rest = Arc::new(Mutex::new((links.len(), true, Some(answer))));
+        for link in &links {
+            let rest = rest.clone();
+            link.ask_ready(Box::new(move |ready| {
+                let mut rest = rest.lock().unwrap_or_else(PoisonError::into_inner);
+                rest.0 -= 1;
+                rest.1 &= ready;
+                if rest.0 == 0
+                    && let Some(answer) = rest.2.take()
+                {
+                    answer(rest.1);
+                }
+            }));
+        }
+        if links.is_empty()
+            && let Some(answer) = rest.lock().unwrap_or_else(PoisonError::into_inner).2.take()
+        {
+            answer(true);
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use nereid_inference::{
 use crate::executing::Heritage;
 use crate::extras;
 use crate::link::{Link, Part};
+use crate::peers::Way;
 
 /// Sends a worker's request on its way. It enters the server like any other request; the answer
 /// goes back to the worker from whatever thread has it.
@@ -31,6 +32,8 @@ pub(crate) fn start(
     if may_cancel {
         link.open_call(generation, call, &cancellation);
     }
+    let way = link.peers.way(link, model, &|model| link.host.service.members(model));
+    link.begin_wait(generation, model);
     let back = CallSink {
         link: link.clone(),
         generation,
@@ -51,7 +54,14 @@ pub(crate) fn start(
         request.timeout_us = heritage.timeout_us;
     }
     request.nesting = Nesting { holds: heritage.holds, ..Nesting::default() }.call();
-    match inputs {
+    if let Way::Within(instance) = way {
+        request.nesting.within = Some(instance);
+    }
+    let circle = match way {
+        Way::Circle(reason) => Err(Error::unavailable(reason)),
+        _ => Ok(()),
+    };
+    match circle.and(inputs) {
         Ok(inputs) => {
             request.inputs = inputs;
             link.host.service.infer(request);
@@ -99,6 +109,7 @@ impl ResponseSink for CallSink {
     fn deliver(&mut self, mut answer: Answer, times: &Times) {
         if answer.last {
             self.watches.clear();
+            self.link.end_wait(self.generation, &self.model);
         }
         if let (Some(Err(error)), None) = (&mut answer.response, times.queued) {
             *error = self.refusal(error);
@@ -133,7 +144,7 @@ impl CallSink {
         let unready =
             format!("Failed for execute the inference request. Model '{model}' is not ready.");
         let reason = match error.code() {
-            Code::NotFound | Code::Unavailable => &unready,
+            Code::NotFound => &unready,
             _ => error.message(),
         };
         Error::internal(format!("Model {model} - Error when running inference: {reason}"))

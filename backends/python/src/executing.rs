@@ -18,6 +18,8 @@ pub(crate) struct Executing {
     batch: Option<Batch>,
     /// The model asked about these requests' cancellation.
     watches: Vec<Watch>,
+    /// It runs in the middle of another batch, which waits for it.
+    pub(crate) nested: bool,
 }
 
 /// What a model's own request takes over from the batch that it is made for.
@@ -36,10 +38,10 @@ pub(crate) struct Heritage {
 }
 
 impl Executing {
-    pub(crate) fn new(mut batch: Batch) -> Self {
+    pub(crate) fn new(mut batch: Batch, nested: bool) -> Self {
         batch.mark_input_ready();
         let requests = batch.requests.drain(..).map(Some).collect();
-        Self { requests, batch: Some(batch), watches: Vec::new() }
+        Self { requests, batch: Some(batch), watches: Vec::new(), nested }
     }
 
     /// A tensor that an input of this batch holds.

@@ -1,6 +1,8 @@
 //! The rarely used parts of requests and responses: JSON beside the tensors, left out when empty.
 
-use nereid_inference::{Code, CorrelationId, Error, Parameter, Parameters, Request, Response};
+use nereid_inference::{
+    Code, CorrelationId, Error, Parameter, Parameters, Request, Response, Result,
+};
 use serde_json::{Map, Value, json};
 
 use crate::link::Part;
@@ -63,6 +65,19 @@ pub(crate) fn error_in(extras: &Value) -> Option<Error> {
     let name = error["code"].as_str().unwrap_or_default();
     let code = CODES.iter().find(|(_, known)| *known == name).map_or(Code::Internal, |c| c.0);
     Some(Error::new(code, error["message"].as_str().unwrap_or("the model gave no reason")))
+}
+
+/// A version as a model names it; none stands for the highest one.
+pub(crate) fn version(given: &Value) -> Result<Option<i64>> {
+    match given {
+        Value::String(text) if text.is_empty() => Ok(None),
+        Value::String(text) => text.parse().map(Some).map_err(|_| {
+            Error::invalid_arg(format!(
+                "failed to get model version from specified version string '{text}'"
+            ))
+        }),
+        other => Ok(other.as_i64().filter(|&version| version > 0)),
+    }
 }
 
 /// Places in a batch, listed under `key`.

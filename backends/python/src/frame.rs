@@ -25,6 +25,10 @@ pub(crate) const RELEASE_CHUNKS: u16 = 5;
 pub(crate) const CANCEL: u16 = 6;
 /// Answers [`WATCH`], behind the [`CANCEL`] that it may have led to.
 pub(crate) const WATCHED: u16 = 7;
+/// A batch that the worker runs while it waits for an answer: it is what it waits for.
+pub(crate) const EXECUTE_NESTED: u16 = 8;
+pub(crate) const ASK_READY: u16 = 9;
+/// The count is 1 if the model has a say in its readiness.
 pub(crate) const READY: u16 = 101;
 pub(crate) const FAILED: u16 = 102;
 pub(crate) const EXECUTED: u16 = 103;
@@ -37,6 +41,12 @@ pub(crate) const RESPONSE: u16 = 108;
 pub(crate) const WATCH: u16 = 109;
 /// The model does not want the answer to its call any more.
 pub(crate) const CANCEL_CALL: u16 = 110;
+/// The model asks something of the server; answered like a call.
+pub(crate) const CONTROL: u16 = 111;
+/// The model changes a metric of its own.
+pub(crate) const METRIC: u16 = 112;
+/// Answers [`ASK_READY`]: the count is 1 for yes.
+pub(crate) const READY_STATE: u16 = 113;
 
 /// Location of a tensor whose bytes stand in the frame itself.
 pub(crate) const INLINE: u64 = u64::MAX;

@@ -7,9 +7,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
-use nereid_backend::{Batch, Host};
+use nereid_backend::{Batch, Host, Placement};
 use nereid_inference::{Cancellation, Error, Response, Result};
 use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
@@ -18,14 +19,18 @@ use tokio::sync::Notify;
 use crate::executing::{Executing, Heritage};
 use crate::extras;
 use crate::frame::{
-    CALL_ANSWER, CANCEL, EXECUTE, FINALIZE, INIT, RELEASE_CHUNKS, WATCHED, begin_frame, end_frame,
-    write_block,
+    ASK_READY, CALL_ANSWER, CANCEL, EXECUTE, EXECUTE_NESTED, FINALIZE, INIT, RELEASE_CHUNKS,
+    WATCHED, begin_frame, end_frame, write_block,
 };
+use crate::peers::Peers;
 use crate::span::Span;
 use crate::tensors::{arena_bytes, move_to_arena, outgoing, slice_at};
 
 /// Lines of a worker's error output that are kept for the message about its death.
 const LAST_WORDS: usize = 24;
+
+/// How long a model may take to say whether it is ready.
+const READY_LIMIT: Duration = Duration::from_secs(5);
 
 /// Set in the number under which one of several answers is lent; calls have small numbers.
 const LEASE: u64 = 1 << 63;
@@ -33,7 +38,11 @@ const LEASE: u64 = 1 << 63;
 pub(crate) struct Link {
     /// Of the instance.
     pub(crate) name: String,
+    pub(crate) model: String,
+    /// Among the instances of the model.
+    pub(crate) index: usize,
     pub(crate) host: Host,
+    pub(crate) peers: Arc<Peers>,
     state: Mutex<State>,
     /// Something is left for the reactor to write.
     pub(crate) unsent: Notify,
@@ -65,7 +74,15 @@ struct Worker {
     lent: HashMap<u64, Vec<Bytes>>,
     /// Calls that the model may cancel.
     open_calls: HashMap<u64, Cancellation>,
+    /// The models that it has called and that have not answered.
+    waits_for: Vec<String>,
+    /// The model has a say in its readiness.
+    says_ready: bool,
+    /// Who wants to know whether it is ready.
+    ready_asks: HashMap<u64, ReadyAnswer>,
 }
+
+pub(crate) type ReadyAnswer = Box<dyn FnOnce(bool) + Send>;
 
 /// One of several answers to a call.
 #[derive(Clone, Copy)]
@@ -83,10 +100,13 @@ enum Phase {
 }
 
 impl Link {
-    pub(crate) fn new(name: String, host: Host) -> Self {
+    pub(crate) fn new(model: &str, placement: &Placement, host: Host, peers: Arc<Peers>) -> Self {
         Self {
-            name,
+            name: placement.name.clone(),
+            model: model.to_owned(),
+            index: placement.index,
             host,
+            peers,
             state: Mutex::new(State {
                 phase: Phase::Starting,
                 worker: None,
@@ -127,15 +147,17 @@ impl Link {
     fn send_batch(&self, state: &mut State, batch: Batch) {
         let id = state.next_id;
         state.next_id += 1;
+        let nested = batch.requests.iter().any(|request| request.nesting.within.is_some());
+        let kind = if nested { EXECUTE_NESTED } else { EXECUTE };
         self.send(state, |out| {
-            let start = begin_frame(out, EXECUTE, batch.requests.len(), id);
+            let start = begin_frame(out, kind, batch.requests.len(), id);
             for request in &batch.requests {
                 let tensors = outgoing(&self.host.arena, &request.inputs);
                 write_block(out, &extras::of_request(request), &tensors);
             }
             end_frame(out, start);
         });
-        state.executing.insert(id, Executing::new(batch));
+        state.executing.insert(id, Executing::new(batch, nested));
     }
 
     /// Answers a call of the worker, unless that worker has died meanwhile. `part`: this is one of
@@ -235,6 +257,9 @@ impl Link {
             unsent: Vec::new(),
             lent: HashMap::new(),
             open_calls: HashMap::new(),
+            waits_for: Vec::new(),
+            says_ready: false,
+            ready_asks: HashMap::new(),
         });
         self.send(&mut state, |out| {
             let start = begin_frame(out, INIT, 1, 0);
@@ -245,8 +270,11 @@ impl Link {
     }
 
     /// `initialize` has returned: what was parked goes out.
-    pub(crate) fn worker_ready(&self) {
+    pub(crate) fn worker_ready(&self, says_ready: bool) {
         let mut state = self.lock();
+        if let Some(worker) = &mut state.worker {
+            worker.says_ready = says_ready;
+        }
         if matches!(state.phase, Phase::Starting) {
             state.phase = Phase::Ready;
             for batch in std::mem::take(&mut state.parked) {
@@ -273,6 +301,7 @@ impl Link {
         drop(state);
         if let Some(worker) = worker {
             worker.open_calls.values().for_each(Cancellation::cancel);
+            worker.ready_asks.into_values().for_each(|answer| answer(false));
         }
         executing.into_values().for_each(|executing| executing.fail(error));
         parked.into_iter().for_each(|batch| batch.fail(error));
@@ -384,6 +413,63 @@ impl Link {
         });
         drop(state);
         self.stopped.notify_one();
+    }
+
+    /// The instance waits for an answer from `model`.
+    pub(crate) fn begin_wait(&self, generation: u64, model: &str) {
+        let mut state = self.lock();
+        if let Some(worker) = state.worker.as_mut().filter(|w| w.generation == generation) {
+            worker.waits_for.push(model.to_owned());
+        }
+    }
+
+    pub(crate) fn end_wait(&self, generation: u64, model: &str) {
+        let mut state = self.lock();
+        if let Some(worker) = state.worker.as_mut().filter(|w| w.generation == generation)
+            && let Some(found) = worker.waits_for.iter().position(|other| other == model)
+        {
+            worker.waits_for.swap_remove(found);
+        }
+    }
+
+    /// The models whose answers it waits for.
+    pub(crate) fn waits_for(&self) -> Vec<String> {
+        self.lock().worker.as_ref().map(|worker| worker.waits_for.clone()).unwrap_or_default()
+    }
+
+    /// How many batches it runs within others.
+    pub(crate) fn nested(&self) -> usize {
+        self.lock().executing.values().filter(|executing| executing.nested).count()
+    }
+
+    /// Whether it would execute a batch: asks the model, if that has a say in it.
+    pub(crate) fn ask_ready(self: &Arc<Self>, answer: ReadyAnswer) {
+        let mut state = self.lock();
+        let serves = matches!(state.phase, Phase::Ready | Phase::Starting);
+        let State { worker, next_id, .. } = &mut *state;
+        let Some(worker) = worker.as_mut().filter(|worker| serves && worker.says_ready) else {
+            drop(state);
+            return answer(serves);
+        };
+        let id = *next_id;
+        *next_id += 1;
+        worker.ready_asks.insert(id, answer);
+        drop(state);
+        self.send_note(ASK_READY, 0, id);
+        let link = self.clone();
+        self.host.reactor.spawn(async move {
+            tokio::time::sleep(READY_LIMIT).await;
+            // Who is busy has not said no.
+            let busy = !link.running(1).is_empty();
+            link.ready_answered(id, busy);
+        });
+    }
+
+    pub(crate) fn ready_answered(&self, id: u64, ready: bool) {
+        let answer = self.lock().worker.as_mut().and_then(|worker| worker.ready_asks.remove(&id));
+        if let Some(answer) = answer {
+            answer(ready);
+        }
     }
 
     /// The server is stopping: a worker that does not wait for requests is not waited for.

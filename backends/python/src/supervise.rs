@@ -8,20 +8,22 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use nereid_inference::{Buffer, Error, Response, Result, Tensor};
+use nereid_inference::{Buffer, Error, Parameter, Response, Result, Tensor};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::Child;
 
+use crate::custom_metrics::CustomMetrics;
 use crate::executing::Returned;
 use crate::frame::{
-    Block, Broken, CALL, CANCEL_CALL, EXECUTED, FAILED, FINALIZED, Frame, LOG, READY,
-    RELEASE_ANSWERS, RESPONSE, TensorData, WATCH, read_block, read_frame, read_numbers,
+    Block, Broken, CALL, CANCEL_CALL, CONTROL, EXECUTED, FAILED, FINALIZED, Frame, LOG, METRIC,
+    READY, READY_STATE, RELEASE_ANSWERS, RESPONSE, TensorData, WATCH, read_block, read_frame,
+    read_numbers,
 };
 use crate::launch::{Launch, Launched};
 use crate::limits::EXIT_LIMIT;
 use crate::link::Link;
-use crate::{calls, extras, limits};
+use crate::{calls, control, extras, limits};
 
 /// A worker that lived this long, or has executed a batch, is started again at once when it dies.
 const STEADY: Duration = Duration::from_secs(10);
@@ -37,8 +39,14 @@ pub(crate) async fn supervise(link: Arc<Link>, launch: Launch, report: mpsc::Sen
     let mut back_off = Duration::ZERO;
     for generation in 1.. {
         let started = Instant::now();
-        let mut run =
-            Run { link: &link, generation, report: &mut report, ready: false, useful: false };
+        let mut run = Run {
+            link: &link,
+            generation,
+            report: &mut report,
+            ready: false,
+            useful: false,
+            metrics: CustomMetrics::default(),
+        };
         let error = run.until_end(&launch).await;
         let (was_ready, useful) = (run.ready, run.useful);
         if link.is_stopping() {
@@ -74,6 +82,8 @@ struct Run<'a> {
     ready: bool,
     /// It has executed a batch.
     useful: bool,
+    /// Its model's own.
+    metrics: CustomMetrics,
 }
 
 /// Why reading from a worker came to an end.
@@ -212,7 +222,7 @@ impl Run<'_> {
             }
             READY => {
                 self.ready = true;
-                self.link.worker_ready();
+                self.link.worker_ready(frame.count == 1);
                 if let Some(report) = self.report.take() {
                     let _ = report.send(Ok(()));
                 }
@@ -220,6 +230,12 @@ impl Run<'_> {
             }
             FAILED => self.failed(frame),
             LOG => self.logged(frame),
+            CONTROL => self.asked(frame),
+            METRIC => self.measured(frame),
+            READY_STATE => {
+                self.link.ready_answered(frame.id, frame.count == 1);
+                Ok(())
+            }
             WATCH => {
                 self.link.watch(frame.id, frame.count);
                 Ok(())
@@ -279,6 +295,30 @@ impl Run<'_> {
         let (block, _) = read_block(frame.body, 0).map_err(|Broken| End::Broken)?;
         let inputs = self.tensors(&block, frame.body);
         calls::start(self.link, self.generation, frame.id, block.extras, inputs);
+        Ok(())
+    }
+
+    fn asked(&mut self, frame: &Frame<'_>) -> Result<(), End> {
+        let (block, _) = read_block(frame.body, 0).map_err(|Broken| End::Broken)?;
+        let asked = extras::parse(block.extras);
+        if asked["do"].as_str().is_some_and(|what| what.starts_with("metric")) {
+            let answer = self.metrics.ask(&asked, &self.link.host.metrics).map(|value| {
+                let value = value.map(|value| ("value".to_owned(), Parameter::Double(value)));
+                Response { parameters: value.into_iter().collect(), ..Response::default() }
+            });
+            self.link.answer_call(self.generation, frame.id, answer, None);
+            return Ok(());
+        }
+        let files = self.tensors(&block, frame.body);
+        control::start(self.link, self.generation, frame.id, &asked, files);
+        Ok(())
+    }
+
+    fn measured(&mut self, frame: &Frame<'_>) -> Result<(), End> {
+        let (block, _) = read_block(frame.body, 0).map_err(|Broken| End::Broken)?;
+        if let Err(error) = self.metrics.change(&extras::parse(block.extras)) {
+            tracing::warn!("{}: {}", self.link.name, error.message());
+        }
         Ok(())
     }
 

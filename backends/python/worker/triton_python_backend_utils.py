@@ -78,6 +78,39 @@ class Logger:
         Logger.log(message, Logger.VERBOSE)
 
 
+def load_model(
+    model_name: str, config: str = "", files: Optional[Dict[str, bytes]] = None
+) -> None:
+    """Loads a model, or loads it anew, and waits until it serves. The server must run with
+    `--model-control-mode=explicit`.
+
+    `config` is JSON that takes the place of the model's configuration; `files` are paths in the
+    model's folder (`"file:1/model.onnx"`) and what they hold.
+    """
+    tensors = [
+        Tensor(path, np.frombuffer(content, np.uint8)) for path, content in (files or {}).items()
+    ]
+    _ask({"do": "load_model", "model_name": model_name, "config": config}, tensors)
+
+
+def unload_model(model_name: str, unload_dependents: bool = False) -> None:
+    """Takes a model out, if `unload_dependents` is set with the models that only it needs."""
+    asked = {"do": "unload_model", "model_name": model_name}
+    _ask({**asked, "unload_dependents": bool(unload_dependents)})
+
+
+def is_model_ready(model_name: str, model_version: str = "") -> bool:
+    """Whether a model, or a version of it, answers requests."""
+    asked = {"do": "is_model_ready", "model_name": model_name, "model_version": str(model_version)}
+    return _ask(asked)["ready"]
+
+
+def _ask(asked, tensors=()):
+    if _loop.worker is None:
+        raise TritonModelException("models can only be looked after with a server: none is here")
+    return _loop.worker.calls.ask(asked, tensors)
+
+
 def get_input_tensor_by_name(request: InferenceRequest, name: str) -> Optional[Tensor]:
     """The input of a request with this name, or None."""
     for tensor in request._inputs:

@@ -111,6 +111,11 @@ pub trait Model: Send + Sync + 'static {
     /// Makes one instance, on a loading thread. Instances of a model are made one after another
     /// or in parallel; all of them are dropped before the model is.
     fn instantiate(&self, placement: &Placement) -> Result<Seat>;
+
+    /// Says, now or a little later, whether it would execute a request: for health checks.
+    fn is_ready(&self, answer: Box<dyn FnOnce(bool) + Send>) {
+        answer(true);
+    }
 }
 
 /// Which instance of its model is to be made.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nereid_arena::Arena;
-use nereid_inference::{Cancellation, Request};
+use nereid_inference::{Cancellation, Error, Request, Result};
 use nereid_metrics::Registry;
 use tokio::sync::Notify;
 
@@ -30,6 +30,38 @@ pub struct Host {
 /// Runs a request on whatever model it names. Never blocks; the answer goes to the responder.
 pub trait Service: Send + Sync + 'static {
     fn infer(&self, request: Request);
+
+    /// Whether a version of a model (the highest one, if none is named) answers requests.
+    fn is_model_ready(&self, _name: &str, _version: Option<i64>) -> bool {
+        false
+    }
+
+    /// The models that a model is made of; none, if it is no ensemble.
+    fn members(&self, _name: &str) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Loads or unloads a model. Blocks for as long as that takes.
+    fn change(&self, _change: ModelChange) -> Result<()> {
+        Err(Error::unsupported("models cannot be loaded or unloaded here"))
+    }
+}
+
+/// What a model may ask the server to do with another one.
+#[derive(Debug)]
+pub enum ModelChange {
+    Load {
+        name: String,
+        /// JSON that takes the place of the model's configuration.
+        config: Option<String>,
+        /// Paths in the model's folder, and what the files hold.
+        files: Vec<(String, Vec<u8>)>,
+    },
+    Unload {
+        name: String,
+        /// Also the models that only it needs.
+        dependents: bool,
+    },
 }
 
 /// Tells of events that reach the reactor. A reactor that polls for a moment before it sleeps

@@ -23,7 +23,7 @@ pub use cache::cache_folder;
 pub use contract::{Backend, Instance, InstanceKind, Model, ModelSource, Placement, Seat};
 pub use finding::{Finding, Severity};
 pub use gather::GatheredInput;
-pub use host::{Host, Pulse, Service};
+pub use host::{Host, ModelChange, Pulse, Service};
 pub use layout::BatchLayout;
 pub use nereid_metrics as metrics;
 pub use python_packages::{environment_packages, python_packages};

@@ -11,6 +11,7 @@ use crate::seat::Runner;
 
 /// The instances of a version.
 pub(crate) struct Instances {
+    pub(crate) model: Arc<dyn Model>,
     /// Those that get requests.
     pub(crate) active: Vec<Runner>,
     /// Those that are made and kept, but never get a request.
@@ -37,7 +38,7 @@ impl Instances {
             let panicked = |_| Err(Error::internal("loading panicked"));
             starting.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect()
         });
-        let mut instances = Self { active: Vec::new(), passive: Vec::new() };
+        let mut instances = Self { model: model.clone(), active: Vec::new(), passive: Vec::new() };
         for (runner, (_, passive)) in runners.into_iter().zip(planned) {
             let place = if passive { &mut instances.passive } else { &mut instances.active };
             place.push(runner?);

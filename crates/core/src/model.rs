@@ -56,6 +56,14 @@ impl ModelVersion {
         matches!(self.scheduler, Scheduler::Pool(_))
     }
 
+    /// Says, now or a little later, whether it would execute a request.
+    pub(crate) fn is_ready(&self, answer: Box<dyn FnOnce(bool) + Send>) {
+        match &self.scheduler {
+            Scheduler::Pool(pool) => pool.is_ready(answer),
+            Scheduler::Ensemble(_) => answer(true),
+        }
+    }
+
     /// How many requests wait to be run.
     pub(crate) fn pending(&self) -> usize {
         match &self.scheduler {

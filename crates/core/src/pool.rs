@@ -7,7 +7,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use nereid_backend::{Batch, BatchOwner, BatchReport};
+use nereid_backend::{Batch, BatchOwner, BatchReport, Model};
 use nereid_inference::{Error, Request};
 use nereid_scheduler::{Closed, Dispatch, Rejected, Scheduler, Step, Urgent, earlier};
 use tokio::runtime::Handle;
@@ -24,6 +24,8 @@ pub(crate) struct Pool {
     runners: Vec<Runner>,
     /// Instances that never get a request; they live as long as the others.
     _passive: Vec<Runner>,
+    /// What they are instances of.
+    model: Arc<dyn Model>,
     /// How many batches an instance may be given before it is done with the first.
     ahead: usize,
     state: Mutex<State>,
@@ -54,7 +56,7 @@ struct State {
 
 impl Pool {
     pub(crate) fn new(
-        Instances { active: runners, passive }: Instances,
+        Instances { model, active: runners, passive }: Instances,
         scheduling: Scheduling,
         limits: Option<Limits>,
         recorder: Arc<Recorder>,
@@ -77,6 +79,7 @@ impl Pool {
         let pool = Arc::new(Self {
             runners,
             _passive: passive,
+            model,
             ahead,
             state: Mutex::new(state),
             ordering,
@@ -99,6 +102,11 @@ impl Pool {
                 request.model
             ))));
         }
+        if let Some(instance) = request.nesting.within.filter(|&index| index < self.runners.len())
+            && self.sequencing.is_none()
+        {
+            return self.run_within(instance, request);
+        }
         let mut state = self.lock();
         if self.limits.is_some() {
             state.called += usize::from(request.nesting.called);
@@ -106,6 +114,18 @@ impl Pool {
         state.scheduler.push(request, Instant::now());
         drop(state);
         self.pump();
+    }
+
+    /// Runs a request in the middle of the batch that waits for it: no place is free for it, and
+    /// none becomes free before it has been answered.
+    fn run_within(&self, instance: usize, request: Request) {
+        let owner = Arc::new(Within(self.recorder.clone()));
+        self.runners[instance].run(Batch::new(vec![request], owner, instance));
+    }
+
+    /// Says whether the model would execute a request.
+    pub(crate) fn is_ready(&self, answer: Box<dyn FnOnce(bool) + Send>) {
+        self.model.is_ready(answer);
     }
 
     /// How many batches the dynamic batcher let go, by why.
@@ -287,6 +307,19 @@ fn limited_step(limits: &Limits, state: &mut State) -> Step {
 /// How many of the requests a model has made.
 fn called<'a>(requests: impl Iterator<Item = &'a Request>) -> usize {
     requests.filter(|request| request.nesting.called).count()
+}
+
+/// Owns a batch that runs within another one.
+struct Within(Arc<Recorder>);
+
+impl BatchOwner for Within {
+    fn batch_done(self: Arc<Self>, _: usize, report: BatchReport, rescheduled: Vec<Request>) {
+        self.0.record_batch(&report);
+        for request in rescheduled {
+            let message = "a request that its own model waits for cannot be rescheduled";
+            request.responder.answer(Err(Error::unsupported(message)));
+        }
+    }
 }
 
 fn answer(Rejected { request, error }: Rejected) {

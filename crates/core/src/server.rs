@@ -1,15 +1,18 @@
 //! What the protocols talk to.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 
 use arc_swap::ArcSwap;
-use nereid_backend::Service;
+use nereid_backend::{ModelChange, Service};
 use nereid_inference::{Error, Request, Result};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::catalog::{Catalog, ModelState};
+use crate::ensemble::members;
+use crate::lifecycle::Lifecycle;
 use crate::model::ModelVersion;
+use crate::overrides::Override;
 use crate::statistics::ModelStatistics;
 
 /// The protocol extensions that are served, by Triton's names.
@@ -36,6 +39,7 @@ pub struct Server {
     stopping: AtomicBool,
     /// Tells those who watch that readiness may have changed.
     changes: watch::Sender<()>,
+    lifecycle: OnceLock<Weak<Lifecycle>>,
 }
 
 /// Who the server says it is.
@@ -55,6 +59,7 @@ impl Server {
             started: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             changes: watch::Sender::default(),
+            lifecycle: OnceLock::new(),
         })
     }
 
@@ -91,6 +96,23 @@ impl Server {
     /// Second stop of a request: the version that it means.
     pub fn model(&self, name: &str, version: Option<i64>) -> Result<Arc<ModelVersion>> {
         self.catalog.load().find(name, version).cloned()
+    }
+
+    /// Whether a version would execute a request: it asks the model, where that has a say in it.
+    pub async fn is_model_ready(&self, name: &str, version: Option<i64>) -> Result<bool> {
+        let model = self.model(name, version)?;
+        let (sender, answer) = oneshot::channel();
+        model.is_ready(Box::new(move |ready| {
+            // Who asked may have gone.
+            let _ = sender.send(ready);
+        }));
+        Ok(answer.await.unwrap_or(false))
+    }
+
+    /// Who loads and unloads models; models may ask for that, too.
+    pub fn set_lifecycle(&self, lifecycle: &Arc<Lifecycle>) {
+        // Set once, when the server is put together.
+        let _ = self.lifecycle.set(Arc::downgrade(lifecycle));
     }
 
     /// Versions of a model that answer requests, ascending; only `version` if it was asked for.
@@ -164,6 +186,25 @@ impl Service for Server {
         match self.model(&request.model, request.version) {
             Ok(model) => model.submit(request),
             Err(error) => request.responder.answer(Err(error)),
+        }
+    }
+
+    fn is_model_ready(&self, name: &str, version: Option<i64>) -> bool {
+        self.model(name, version).is_ok()
+    }
+
+    fn members(&self, name: &str) -> Vec<String> {
+        self.model(name, None).map(|model| members(&model.config)).unwrap_or_default()
+    }
+
+    fn change(&self, change: ModelChange) -> Result<()> {
+        let lifecycle = self.lifecycle.get().and_then(Weak::upgrade);
+        let lifecycle = lifecycle.ok_or_else(|| Error::unavailable("the server is stopping"))?;
+        match change {
+            ModelChange::Load { name, config, files } => {
+                lifecycle.load(&name, Override { config, files })
+            }
+            ModelChange::Unload { name, dependents } => lifecycle.unload(&name, dependents),
         }
     }
 }

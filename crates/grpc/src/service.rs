@@ -89,8 +89,11 @@ impl GrpcInferenceService for InferenceService {
         request: Request<proto::ModelReadyRequest>,
     ) -> Reply<proto::ModelReadyResponse> {
         let proto::ModelReadyRequest { name, version } = request.into_inner();
-        let found = self.model(&name, &version);
-        reply(found.map(|_| proto::ModelReadyResponse { ready: true }))
+        let ready = match parse_version(&version) {
+            Ok(version) => self.app.server.is_model_ready(&name, version).await,
+            Err(error) => Err(error),
+        };
+        reply(ready.map(|ready| proto::ModelReadyResponse { ready }))
     }
 
     async fn server_metadata(

@@ -138,6 +138,10 @@ impl App {
             ModelAction::Generate { streams } => {
                 generate(self, name, version, streams, &head.headers, body).await
             }
+            ModelAction::Ready => match self.server.is_model_ready(name, version).await {
+                Ok(ready) => health(ready),
+                Err(error) => text_error(&error),
+            },
             other => self.model(name, version, other),
         }
     }
@@ -163,10 +167,6 @@ impl App {
 
     fn model(&self, name: &str, version: Option<i64>, action: ModelAction) -> Reply {
         match action {
-            ModelAction::Ready => match self.server.model(name, version) {
-                Ok(_) => health(true),
-                Err(error) => text_error(&error),
-            },
             ModelAction::Metadata => match self.server.model(name, version) {
                 Ok(model) => {
                     let versions = self.server.ready_versions(name, version);
@@ -179,8 +179,8 @@ impl App {
                 Err(error) => json_error(&error),
             },
             ModelAction::Statistics => self.statistics(Some(name), version),
-            // Answered before, since they need the body.
-            ModelAction::Infer | ModelAction::Generate { .. } => {
+            // Answered before, since they need the body, or ask the model.
+            ModelAction::Infer | ModelAction::Generate { .. } | ModelAction::Ready => {
                 status_reply(StatusCode::NOT_FOUND, TEXT, "Not Found")
             }
         }

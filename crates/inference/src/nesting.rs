@@ -9,12 +9,14 @@ pub struct Nesting {
     pub caller_holds: bool,
     /// Its own execution holds resources. Set when it is handed to an instance.
     pub holds: bool,
+    /// The instance of its model that waits for the answer, and so must run it itself.
+    pub within: Option<usize>,
 }
 
 impl Nesting {
     /// Of a request that is made by the execution of this one.
     #[must_use]
     pub fn call(self) -> Self {
-        Self { called: true, caller_holds: self.holds, holds: false }
+        Self { called: true, caller_holds: self.holds, ..Self::default() }
     }
 }

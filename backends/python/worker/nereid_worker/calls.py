@@ -103,21 +103,22 @@ class Calls:
         """As `cancel`, from a finalizer."""
         self._channel.later(frames.frame(frames.CANCEL_CALL, call))
 
-    def ask(self, kind, extras):
-        """Asks something of the server itself and returns the extras of its answer."""
+    def ask(self, extras, tensors=()):
+        """Asks something of the server itself and returns the parameters of its answer."""
+        block = self._codec.encode(tensors, json.dumps(extras).encode())
         with self._channel.lock:
             self._count += 1
             call = self._count
-            self._channel.out.append(frames.frame(kind, call, 1, self._codec.note(extras)))
+            self._channel.out.append(frames.frame(frames.CONTROL, call, 1, block))
         self._channel.flush()
         answers = self._answers
         self.wait(lambda: call in answers)
         _, extras, _ = self._codec.decode(answers.pop(call), 0)
-        extras = json.loads(extras)
+        extras = json.loads(extras) if extras else {}
         error = errors.from_extras(extras)
         if error is not None:
             raise TritonModelException(error.message())
-        return extras
+        return extras.get("parameters", {})
 
     def wait(self, ready):
         """Reads until `ready()`, and meanwhile runs what this instance's own calls came back as."""

@@ -150,6 +150,28 @@ class Worker:
             self.slow_left -= 1
             self.channel.flush()
 
+    def tell_ready(self, ask):
+        """Lets the model say whether it is ready."""
+        try:
+            ready = self.model.is_ready()
+            if inspect.isawaitable(ready):
+                ready = asyncio.run(_result(ready))
+        except Exception:
+            traceback.print_exc()
+            ready = False
+        self.channel.send(frames.frame(frames.READY_STATE, ask, int(bool(ready))))
+
+    async def tell_ready_async(self, ask):
+        """As `tell_ready`, on the event loop."""
+        try:
+            ready = self.model.is_ready()
+            if inspect.isawaitable(ready):
+                ready = await ready
+        except Exception:
+            traceback.print_exc()
+            ready = False
+        self.channel.send(frames.frame(frames.READY_STATE, ask, int(bool(ready))))
+
     async def execute_async(self, count, frame_id, body):
         """As `execute`, for a model whose `execute` is a coroutine. That of a decoupled model goes
         on in the background: the next batch need not wait for it."""
@@ -245,7 +267,7 @@ class Worker:
         except BaseException as error:
             channel.send(self._failed(0, error))
             return 1
-        channel.send(frames.frame(frames.READY, 0))
+        channel.send(frames.frame(frames.READY, 0, int(hasattr(self.model, "is_ready"))))
         if self.is_async:
             asyncio.run(self._serve_async())
         elif self.threads == 1:
@@ -267,7 +289,11 @@ class Worker:
                 if nested:
                     self.execute(*nested.popleft())
                 elif pending:
-                    self.execute(*pending.popleft()[1:])
+                    kind, count, frame_id, body = pending.popleft()
+                    if kind == frames.EXECUTE:
+                        self.execute(count, frame_id, body)
+                    else:
+                        self.tell_ready(frame_id)
                 elif self.ending:
                     return
                 else:
@@ -298,8 +324,8 @@ class Worker:
         pending, nested, running = channel.pending, self.calls.nested, set()
         over = loop.create_future()
 
-        def start(frame):
-            task = loop.create_task(self.execute_async(*frame))
+        def start(work):
+            task = loop.create_task(work)
             running.add(task)
             task.add_done_callback(ended)
 
@@ -309,9 +335,13 @@ class Worker:
 
         def go_on():
             while nested:
-                start(nested.popleft())
+                start(self.execute_async(*nested.popleft()))
             while pending and (self.state.decoupled or len(running) < self.threads):
-                start(pending.popleft()[1:])
+                kind, count, frame_id, body = pending.popleft()
+                if kind == frames.EXECUTE:
+                    start(self.execute_async(count, frame_id, body))
+                else:
+                    start(self.tell_ready_async(frame_id))
             if self.ending and not running and not over.done():
                 over.set_result(None)
 
@@ -328,6 +358,10 @@ class Worker:
         await over
         loop.remove_reader(channel.requests)
         channel.notify = None
+
+
+async def _result(awaitable):
+    return await awaitable
 
 
 def _refuse_responses(responses):

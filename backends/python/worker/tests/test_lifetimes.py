@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from fake_server import (
     BF16, CALL, CALL_ANSWER, CANCEL, EXECUTE, EXECUTED, FAILED, LOG, RELEASE, RELEASE_ANSWERS,
-    SPAN, WATCH, WATCHED, CANCEL_CALL, block, frame, note,
+    SPAN, WATCH, WATCHED, CANCEL_CALL, CONTROL, METRIC, READY, block, frame, note,
 )
 from test_worker import BIG, BLS, HEAD, IDENTITY, MODEL
 
@@ -145,7 +145,7 @@ def test_a_request_that_is_cancelled_while_it_runs(serve):
     assert server.next()[2][0][1]["error"]["code"] == "CANCELLED"
 
 
-def test_metrics_need_no_server_of_their_own(serve):
+def test_metrics_are_kept_by_the_server(serve):
     source = HEAD + """
 class TritonPythonModel:
     def initialize(self, args):
@@ -155,4 +155,15 @@ class TritonPythonModel:
         self.metric.increment(2)
         return [pb_utils.InferenceResponse([pb_utils.Tensor("OUT", np.array([self.metric.value()]))])]
 """
-    assert serve(source).execute(1)[0]["OUT"].array()[0] == 2
+    server = serve(source, init=False)
+    for what in ("metric_family", "metric"):
+        kind, ask, blocks = server.next()
+        assert kind == CONTROL and blocks[0][1]["do"] == what
+        server.send(frame(CALL_ANSWER, ask, block()))
+    assert server.next()[0] == READY
+    server.send(frame(EXECUTE, 1, block()))
+    seen = [server.next(), server.next()]
+    assert [f[0] for f in seen] == [METRIC, CONTROL]
+    assert seen[0][2][0][1] == {"do": "increment", "id": blocks[0][1]["id"], "value": 2.0}
+    server.send(frame(CALL_ANSWER, seen[1][1], block(extras={"parameters": {"value": 5.0}})))
+    assert server.next()[2][0][0]["OUT"].array()[0] == 5
