@@ -6,6 +6,7 @@
 //! long batches took so far. It is refused as soon as that is known: when it arrives, if too many
 //! are before it, or later, when something more urgent came or a batch took longer than expected.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,9 @@ use crate::fit::Limits;
 use crate::forecast::Forecast;
 use crate::step::{Dispatch, Rejected, Step, freest};
 use crate::{Batching, QueuePolicies};
+
+/// How many requests at a time may be given up for others.
+const MOST_GIVEN_UP: usize = 16;
 
 /// Requests with deadlines that wait for an instance.
 pub struct Deadlines {
@@ -98,31 +102,41 @@ impl Deadlines {
         let level = self.levels.entry(number).or_default();
         let place = level.partition_point(|waiting| waiting.deadline <= deadline);
         level.insert(place, Waiting { request, since: now, deadline });
-        if let Some(end) = self.end_of(number, place, now).filter(|&end| end > deadline)
+        if let Some(end) = self.late_end(number, place, now)
             && let Some(late) = self.levels.get_mut(&number).and_then(|level| level.remove(place))
         {
             self.refuse(late, end, now);
         }
     }
 
-    /// When the request at a place of a level will be answered, if all goes as planned. `None`: it
-    /// is alone, and runs whatever may be known, so that what is known can become better.
-    fn end_of(&self, number: u64, place: usize, now: Instant) -> Option<Instant> {
+    /// When the request at a place of a level would be answered, if that is too late. One that is
+    /// alone is never late: it runs whatever is known, so that what is known can become better.
+    ///
+    /// Behind a batch that deadlines keep small, whoever waits becomes urgent and keeps the next
+    /// one smaller still. So who comes after such a batch must leave time for a full one.
+    fn late_end(&self, number: u64, place: usize, now: Instant) -> Option<Instant> {
         if self.len() == 1 && self.running.iter().all(Option::is_none) {
             return None;
         }
+        let deadline = self.levels.get(&number)?.get(place)?.deadline;
         let before =
             self.levels.range(..number).map(|(_, level)| level.len()).sum::<usize>() + place;
         let mut free: Vec<Instant> =
             self.running.iter().map(|running| running.map_or(now, |r| r.until.max(now))).collect();
         let mut from = 0;
+        let mut least = 0;
         loop {
             let instance = (0..free.len()).min_by_key(|&instance| free[instance])?;
-            let plan = self.plan(from, free[instance])?;
-            free[instance] += self.forecast.of(plan.size);
+            let start = free[instance];
+            let plan = self.plan(from, start)?;
             if before < from + plan.count {
-                return Some(free[instance]);
+                let end = start + self.forecast.of(plan.size.max(least));
+                return (end > deadline).then_some(end);
             }
+            if plan.closed == Some(Closed::Deadline) {
+                least = self.limits.max_batch_size;
+            }
+            free[instance] = start + self.forecast.of(plan.size);
             from += plan.count;
         }
     }
@@ -182,6 +196,9 @@ impl Deadlines {
             None => self.running.iter().flatten().map(|r| r.until).min().unwrap_or(now).max(now),
         };
         self.refuse_late(start, now);
+        if instance.is_some() {
+            self.refuse_for_others(now);
+        }
         let Some(plan) = self.plan(0, start) else { return Step::Idle };
         let latest = plan.deadline.checked_sub(self.forecast.of(plan.size)).unwrap_or(now);
         let Some(instance) = instance else {
@@ -234,6 +251,27 @@ impl Deadlines {
                 let Some(late) = self.levels.get_mut(&number).and_then(VecDeque::pop_front) else {
                     break;
                 };
+                self.refuse(late, end, now);
+            }
+        }
+    }
+
+    /// Gives up the most urgent requests where that lets more others run than it costs.
+    fn refuse_for_others(&mut self, now: Instant) {
+        let gain = |skipped: usize| self.plan(skipped, now)?.count.checked_sub(skipped);
+        let Some(plan) = self.plan(0, now).filter(|plan| plan.closed == Some(Closed::Deadline))
+        else {
+            return;
+        };
+        let best = (1..=plan.count.min(MOST_GIVEN_UP))
+            .max_by_key(|&skipped| (gain(skipped), Reverse(skipped)));
+        let Some(skipped) = best.filter(|&skipped| gain(skipped) > Some(plan.count)) else {
+            return;
+        };
+        let end = now + self.forecast.of(plan.size + 1);
+        for _ in 0..skipped {
+            let mut levels = self.levels.values_mut();
+            if let Some(late) = levels.find_map(VecDeque::pop_front) {
                 self.refuse(late, end, now);
             }
         }

@@ -71,6 +71,18 @@ fn a_batch_is_no_larger_than_its_most_urgent_request_allows() {
 }
 
 #[test]
+fn one_is_given_up_for_many() {
+    let now = Instant::now();
+    let mut batcher = experienced(8, Duration::ZERO, now);
+    push(&mut batcher, 1, now, now + ms(12));
+    for _ in 0..6 {
+        push(&mut batcher, 2, now, now + ms(100));
+    }
+    assert_eq!(decide(&mut batcher, now), "run [2, 2, 2, 2]");
+    assert_eq!(refusals(&mut batcher).len(), 1);
+}
+
+#[test]
 fn waits_for_others_as_long_as_the_delay_and_the_deadline_allow() {
     let now = Instant::now();
     let mut batcher = experienced(8, ms(30), now);
@@ -222,6 +234,7 @@ fn goodput_does_not_fall_under_overload() {
     assert!(half.goodput > 0.49 * capacity * 0.97, "{}", half.goodput);
     let loads = [0.95, 1.2, 2.0, 4.0].map(|part| load(part * capacity));
     let peak = loads.iter().map(|load| load.goodput).fold(0.0, f64::max);
+    assert!(peak > 0.85 * capacity, "{peak} of {capacity}");
     for Load { goodput, late } in loads {
         assert!(goodput > 0.9 * peak, "{goodput} of {peak}");
         assert!((late as f64) < 0.02 * goodput * 10.0, "{late} late");
