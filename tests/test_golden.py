@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from golden.calls import calls
 from golden.exchange import ask
 from golden.requests import repository, requests
 from harness import Server
@@ -103,11 +104,21 @@ DIFFERENT['generate_stream m: {"IN":[]}'] = [
 def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     repository(folder)
-    with Server(folder) as running:
+    with Server(folder, "--allow-client-shm=true") as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def called(server):
+    return calls(server.port, server.grpc_port)
 
 
 @pytest.mark.parametrize("name", REQUESTS)
 def test_the_answer_is_tritons(server, name):
     answer = ask(server.port, *REQUESTS[name])
     assert answer == DIFFERENT.get(name, RECORDED[name])
+
+
+@pytest.mark.parametrize("name", [name for name in RECORDED if name not in REQUESTS])
+def test_the_call_is_answered_like_triton(called, name):
+    assert called[name] == DIFFERENT.get(name, RECORDED[name])

@@ -1,7 +1,7 @@
 """Records the answers of a real Triton server.
 
     python tests/golden/record.py repository FOLDER   writes the models to serve
-    python tests/golden/record.py answers PORT        asks the server that serves them
+    python tests/golden/record.py answers HTTP GRPC   asks the server that serves them, at its ports
 """
 
 import json
@@ -10,15 +10,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from golden.calls import calls  # noqa: E402
 from golden.exchange import ask  # noqa: E402
 from golden.requests import repository, requests  # noqa: E402
 
 if __name__ == "__main__":
-    what, where = sys.argv[1:]
+    what, *where = sys.argv[1:]
     if what == "repository":
-        repository(where)
+        repository(*where)
     else:
-        answers = {name: ask(int(where), *rest) for name, *rest in requests()}
+        http_port, grpc_port = map(int, where)
+        answers = {name: ask(http_port, *rest) for name, *rest in requests()}
+        answers.update(calls(http_port, grpc_port))
         lines = ["%s: %s" % (json.dumps(n), json.dumps(a)) for n, a in answers.items()]
         recording = Path(__file__).with_name("triton-2.51.json")
         recording.write_text("{\n%s\n}\n" % ",\n".join(lines))

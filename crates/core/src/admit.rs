@@ -212,7 +212,7 @@ fn check_input(model: &str, spec: &InputSpec, input: &Tensor, batches: bool) -> 
             input.datatype
         ));
     }
-    if input.shape.iter().any(|&dim| dim < 0) {
+    if input.shape.iter().any(|&dim| dim == -1) {
         return Err(format!(
             "All input dimensions should be specified for input '{name}' for model '{model}', got \
              {}",
@@ -220,7 +220,7 @@ fn check_input(model: &str, spec: &InputSpec, input: &Tensor, batches: bool) -> 
         ));
     }
     let fits = input.shape.len() == dims.len()
-        && dims.iter().zip(&input.shape).all(|(&dim, &got)| dim == -1 || dim == got);
+        && dims.iter().zip(&input.shape).all(|(&dim, &got)| got >= 0 && (dim == -1 || dim == got));
     if !fits && !spec.ragged {
         return Err(format!(
             "unexpected shape for input '{name}' for model '{model}'. Expected {}, got {}. {}",

@@ -30,5 +30,15 @@ pub mod proto {
         include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 }
 
+/// For the fuzzer: whether `message` is a request to the model of `config`.
+#[cfg(fuzzing)]
+pub fn decode_message(
+    config: &nereid_model_config::ModelConfig,
+    message: bytes::Bytes,
+) -> Result<(), String> {
+    let message = prost::Message::decode(message).map_err(|error| format!("{error}"))?;
+    decode::decode(config, message).map(drop).map_err(|error| error.message().to_owned())
+}
+
 pub use connections::{Options, serve};
 pub use service::App;
