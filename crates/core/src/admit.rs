@@ -212,7 +212,7 @@ fn check_input(model: &str, spec: &InputSpec, input: &Tensor, batches: bool) -> 
             input.datatype
         ));
     }
-    if input.shape.iter().any(|&dim| dim == -1) {
+    if input.shape.contains(&-1) {
         return Err(format!(
             "All input dimensions should be specified for input '{name}' for model '{model}', got \
              {}",
