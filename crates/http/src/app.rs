@@ -23,6 +23,7 @@ use crate::generate::generate;
 use crate::infer::infer;
 use crate::logging::logging;
 use crate::metrics::metrics_page;
+use crate::openapi::openapi;
 use crate::page::{page, wants_page};
 use crate::reply::{Reply, TEXT, json_error, json_reply, reply, status_reply, text_error};
 use crate::repository::repository;
@@ -156,6 +157,7 @@ impl App {
             Route::Live => health(server.is_live()),
             Route::Ready => health(server.is_ready()),
             Route::AllStatistics => self.statistics(None, None),
+            Route::OpenApi => openapi(),
             // Answered before, since they need the body.
             Route::Model { .. }
             | Route::Repository(_)

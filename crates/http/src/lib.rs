@@ -12,6 +12,7 @@ mod header_length;
 mod infer;
 mod logging;
 mod metrics;
+mod openapi;
 mod page;
 mod reply;
 mod repository;

@@ -11,6 +11,7 @@ pub(crate) enum Route<'a> {
     Live,
     Ready,
     AllStatistics,
+    OpenApi,
     Model {
         name: &'a str,
         version: Option<&'a str>,
@@ -84,7 +85,7 @@ impl Route<'_> {
     pub(crate) fn wish(&self) -> Wish {
         match self {
             Route::Live | Route::Ready => Wish::to_see(Category::Health),
-            Route::Server => Wish::to_see(Category::Metadata),
+            Route::Server | Route::OpenApi => Wish::to_see(Category::Metadata),
             Route::AllStatistics => Wish::to_see(Category::Statistics),
             Route::Model { action, .. } => Wish::to_see(match action {
                 ModelAction::Metadata => Category::Metadata,
@@ -133,6 +134,7 @@ pub(crate) fn route(path: &str) -> Option<Route<'_>> {
         ["cudasharedmemory", rest @ ..] => shared_memory(Memory::Cuda, rest),
         ["trace", "setting"] => Some(Route::Trace { model: None }),
         ["logging"] => Some(Route::Logging),
+        ["openapi.json"] => Some(Route::OpenApi),
         _ => None,
     }
 }

@@ -15,7 +15,7 @@ pub(crate) fn tensor(tensor: &Tensor) -> Value {
 }
 
 /// The elements, with commas between them.
-pub fn tensor_text(tensor: &Tensor) -> String {
+fn tensor_text(tensor: &Tensor) -> String {
     let data = tensor.data.contiguous();
     let texts: Vec<String> = match tensor.datatype {
         DataType::Bytes => BytesElements::new(&data)

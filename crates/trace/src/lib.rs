@@ -15,7 +15,6 @@ mod settings;
 mod span;
 mod tracer;
 
-pub use json::tensor_text;
 pub use record::{Protocol, RequestTrace};
 pub use settings::{Change, Level, Mode, OpenTelemetry, Settings, TraceConfig};
 pub use tracer::{Tracer, View};
