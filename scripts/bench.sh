@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Compares with a Triton server on this machine, in one run, alternating, and prints a table: Python
-# models alone, as an ensemble, as BLS, and with a picture of 6.2 MB; over HTTP, gRPC and system
-# shared memory; concurrency 1 and 8; medians over the rounds.
+# models alone, from the response cache, as an ensemble, as BLS, and with a picture of 6.2 MB; over
+# HTTP, gRPC and system shared memory; concurrency 1 and 8; medians over the rounds.
 #   TRITON_URL=localhost:8000 TRITON_GRPC=localhost:8001 scripts/bench.sh [ROUNDS] [FILTER]
-# The Triton server must be serving tests/bench_models. FILTER picks rows: a pattern over "model
-# protocol concurrency", e.g. 'identity_py http'.
+# The Triton server must be serving tests/bench_models with --cache-config=local,size=100000000.
+# FILTER picks rows: a pattern over "model protocol concurrency", e.g. 'identity_py http'.
 # NEREID is the binary to measure; target/dist/nereid is what `cargo build --profile dist` makes.
 # PERF_ANALYZER, PYTHON, PORT (and the next two), WINDOW (ms) are what they say.
 set -euo pipefail
@@ -18,7 +18,7 @@ port=${PORT:-8600}
 
 "${NEREID:-target/release/nereid}" serve --model-repository tests/bench_models --http-address 127.0.0.1 \
   --http-port "$port" --grpc-address 127.0.0.1 --grpc-port $((port + 1)) --metrics-port $((port + 2)) \
-  --allow-client-shm=true --log-info=false \
+  --allow-client-shm=true --log-info=false --cache-config=local,size=100000000 \
   --backend-config=python,python="${PYTHON:-$PWD/.venv/bin/python}" > /dev/null &
 server=$!
 figures=$(mktemp)
@@ -47,7 +47,7 @@ measure() { # name model protocol concurrency url
 }
 
 for _ in $(seq "$rounds"); do
-  for model in identity_py ensemble3 bls3 image_py; do
+  for model in identity_py cached_py ensemble3 bls3 image_py; do
     protocols="http grpc"
     [ $model != image_py ] || protocols="http grpc http+shm grpc+shm"
     for protocol in $protocols; do
