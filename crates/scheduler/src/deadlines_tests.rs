@@ -19,12 +19,11 @@ fn batcher(max_batch_size: usize, delay: Duration) -> Deadlines {
 }
 
 /// One that knows that batches take 10 ms and 1 ms more for each row.
-fn experienced(max_batch_size: usize, delay: Duration, now: Instant) -> Deadlines {
+fn experienced(max_batch_size: usize, delay: Duration) -> Deadlines {
     let mut batcher = batcher(max_batch_size, delay);
     for size in [1, max_batch_size] {
         batcher.forecast.record(size, ms(10 + size as u64));
     }
-    assert!(now.elapsed() < ms(3_600_000));
     batcher
 }
 
@@ -45,7 +44,7 @@ fn refusals(batcher: &mut Deadlines) -> Vec<String> {
 #[test]
 fn the_earliest_deadline_goes_first() {
     let now = Instant::now();
-    let mut batcher = experienced(1, Duration::ZERO, now);
+    let mut batcher = experienced(1, Duration::ZERO);
     for (rows, deadline) in [(1, 300), (2, 100), (3, 200)] {
         push(&mut batcher, rows, now, now + ms(deadline));
     }
@@ -60,7 +59,7 @@ fn the_earliest_deadline_goes_first() {
 #[test]
 fn a_batch_is_no_larger_than_its_most_urgent_request_allows() {
     let now = Instant::now();
-    let mut batcher = experienced(8, Duration::ZERO, now);
+    let mut batcher = experienced(8, Duration::ZERO);
     push(&mut batcher, 1, now, now + ms(13));
     for _ in 0..4 {
         push(&mut batcher, 1, now, now + ms(100));
@@ -73,7 +72,7 @@ fn a_batch_is_no_larger_than_its_most_urgent_request_allows() {
 #[test]
 fn one_is_given_up_for_many() {
     let now = Instant::now();
-    let mut batcher = experienced(8, Duration::ZERO, now);
+    let mut batcher = experienced(8, Duration::ZERO);
     push(&mut batcher, 1, now, now + ms(12));
     for _ in 0..6 {
         push(&mut batcher, 2, now, now + ms(100));
@@ -85,7 +84,7 @@ fn one_is_given_up_for_many() {
 #[test]
 fn waits_for_others_as_long_as_the_delay_and_the_deadline_allow() {
     let now = Instant::now();
-    let mut batcher = experienced(8, ms(30), now);
+    let mut batcher = experienced(8, ms(30));
     push(&mut batcher, 1, now, now + ms(100));
     assert_eq!(decide(&mut batcher, now), "wait 30000 us");
     push(&mut batcher, 1, now + ms(1), now + ms(20));
@@ -96,7 +95,7 @@ fn waits_for_others_as_long_as_the_delay_and_the_deadline_allow() {
 #[test]
 fn who_would_be_late_is_refused_at_once() {
     let now = Instant::now();
-    let mut batcher = experienced(2, Duration::ZERO, now);
+    let mut batcher = experienced(2, Duration::ZERO);
     for _ in 0..2 {
         push(&mut batcher, 1, now, now + ms(100));
     }
@@ -114,7 +113,7 @@ fn who_would_be_late_is_refused_at_once() {
 #[test]
 fn who_waits_is_refused_once_it_is_clear_that_it_will_be_late() {
     let now = Instant::now();
-    let mut batcher = experienced(1, Duration::ZERO, now);
+    let mut batcher = experienced(1, Duration::ZERO);
     push(&mut batcher, 1, now, now + ms(100));
     assert_eq!(decide(&mut batcher, now), "run [1]");
     push(&mut batcher, 1, now, now + ms(25));
