@@ -109,6 +109,13 @@ def test_lines_and_the_access_log(repository):
         server.wait_for(lambda: "/v2/models/plain/config" in server.log())
         assert all(LINE.match(line) for line in log_lines(server)), server.log()
         assert re.search(r'HTTP method=GET path=/v2/models/plain/config status=200', server.log())
+        with grpcclient.InferenceServerClient(server.grpc_url) as client:
+            assert client.is_server_live()
+            with pytest.raises(InferenceServerException):
+                client.get_model_metadata("nobody")
+        service = "gRPC path=/inference.GRPCInferenceService"
+        server.wait_for(lambda: "%s/ModelMetadata status=5 " % service in server.log())
+        assert "%s/ServerLive status=0 " % service in server.log()
         with httpclient.InferenceServerClient(server.url) as client:
             client.update_log_settings({"log_format": "ISO8601"})
             before = len(log_lines(server))

@@ -26,7 +26,7 @@ pub(crate) struct LogFlags {
     /// File to add the log to, instead of standard error.
     #[arg(long, default_value = "", value_name = "PATH", hide_default_value = true)]
     log_file: String,
-    /// Log every HTTP request that is answered. (Not in Triton.)
+    /// Log every HTTP request and gRPC call that is answered. (Not in Triton.)
     #[arg(long, default_value = "false", value_parser = boolean, action = ArgAction::Set,
           num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     log_access: bool,

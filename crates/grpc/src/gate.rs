@@ -2,16 +2,18 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
 use hyper::header::HeaderMap;
 use hyper::{Request, Response};
 use nereid_frontend::{Access, Category, Denial, Peer, Wish};
+use nereid_logging::ACCESS;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::service::Routes;
+use tracing::Level;
 
 pub(crate) struct Gate {
     pub(crate) routes: Routes,
@@ -27,20 +29,44 @@ impl Gate {
         let wish = wish(request.uri().path());
         let granted = self.access.check(wish, peer.address, request.headers());
         let deadline = deadline(request.headers());
+        let entry = tracing::enabled!(target: ACCESS, Level::INFO)
+            .then(|| (Instant::now(), request.uri().path().to_owned()));
         let call = granted.map(|()| self.routes.clone().call(request));
         async move {
-            let call = match call {
-                Ok(call) => call,
-                Err(denial) => return denied(&denial).into_http(),
+            let reply = match call {
+                Ok(call) => in_time(call, deadline).await,
+                Err(denial) => denied(&denial).into_http(),
             };
-            let Some(left) = deadline else { return answered(call.await) };
-            match tokio::time::timeout(left, call).await {
-                Ok(reply) => answered(reply),
-                // Dropping the call has cancelled what it had begun.
-                Err(_) => Status::deadline_exceeded("Deadline Exceeded").into_http(),
+            if let Some((began, path)) = entry {
+                log_access(&path, &reply, began);
             }
+            reply
         }
     }
+}
+
+async fn in_time(
+    call: impl Future<Output = Result<Response<Body>, Infallible>>,
+    deadline: Option<Duration>,
+) -> Response<Body> {
+    let Some(left) = deadline else { return answered(call.await) };
+    match tokio::time::timeout(left, call).await {
+        Ok(reply) => answered(reply),
+        // Dropping the call has cancelled what it had begun.
+        Err(_) => Status::deadline_exceeded("Deadline Exceeded").into_http(),
+    }
+}
+
+/// A call that fails has its status among the headers; one that streams is logged as it begins.
+fn log_access(path: &str, reply: &Response<Body>, began: Instant) {
+    let status = reply.headers().get("grpc-status").and_then(|status| status.to_str().ok());
+    tracing::info!(
+        target: ACCESS,
+        path,
+        status = status.unwrap_or("0"),
+        us = began.elapsed().as_micros() as u64,
+        "gRPC"
+    );
 }
 
 fn answered(reply: Result<Response<Body>, Infallible>) -> Response<Body> {
