@@ -203,6 +203,8 @@ def test_files(repository, tmp_path):
     assert parents[1:5] == [("whole", None), ("inner", 2), ("outer", None), ("inner", 4)]
     assert parents[5:] == [("failing", None), ("inner", None)]
     assert [name for name, _ in found[3]["times"]] == [*STATIONS, "REQUEST_END"]
+    ensemble = [name for name, _ in found[2]["times"]]
+    assert ensemble == [*socket[0], *STATIONS[:2], *ended, *socket[1]]
     over_grpc = [name for name, _ in found[7]["times"]]
     assert over_grpc[:2] == ["GRPC_WAITREAD_START", "GRPC_WAITREAD_END"]
     assert over_grpc[-2:] == ["GRPC_SEND_START", "GRPC_SEND_END"]
@@ -289,7 +291,7 @@ def test_spans(repository, collector):
     assert all(resource["service.name"] == "plates" for resource in resources)
     assert {span["traceId"] for span in spans} == {TRACE}
     by_id = {span["spanId"]: span for span in spans}
-    assert len(by_id) == len(spans) == 14
+    assert len(by_id) == len(spans) == 12
 
     def path(span):
         parent = by_id.get(span.get("parentSpanId"))
@@ -301,8 +303,9 @@ def test_spans(repository, collector):
     expected = []
     for model in ("outer", "whole"):
         top = "InferRequest/" + model
-        expected += ["InferRequest", top, top + "/queue", top + "/compute"]
+        expected += ["InferRequest", top]
         expected += [top + "/inner", top + "/inner/queue", top + "/inner/compute"]
+    expected += ["InferRequest/outer/queue", "InferRequest/outer/compute"]
     assert paths == sorted(expected)
     for span in spans:
         parent = by_id.get(span["parentSpanId"])

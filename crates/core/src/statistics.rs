@@ -330,7 +330,12 @@ impl ResponseSink for Observer {
             _ => {}
         }
         if let Some(trace) = &self.trace {
-            tell(trace.as_ref(), &answer, times);
+            // An ensemble has no stations of its own after the queue: its steps have theirs.
+            let stations = match self.model.runs_itself() {
+                true => *times,
+                false => Times { started: None, input_ready: None, computed: None, ..*times },
+            };
+            tell(trace.as_ref(), &answer, &stations);
         }
         self.inner.deliver(answer, times);
     }
