@@ -88,6 +88,17 @@ PLACES = """
 """
 
 
+# Answers with what it was sent first.
+KEEPS = """
+        responses = []
+        for r in requests:
+            if not hasattr(self, 'first'):
+                self.first = r.inputs()[0].as_numpy()
+            responses.append(pb_utils.InferenceResponse([pb_utils.Tensor('OUT', self.first.copy())]))
+        return responses
+"""
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     repository = tmp_path_factory.mktemp("models")
@@ -98,6 +109,7 @@ def server(tmp_path_factory):
     python_model(repository, "bls_unknown", HEAD + BLS_UNKNOWN)
     python_model(repository, "place", HEAD + PLACE, max_batch_size=0)
     python_model(repository, "places", HEAD + PLACES, max_batch_size=0)
+    python_model(repository, "keeps", HEAD + KEEPS)
     three = "instance_group [ { count: 3 kind: KIND_CPU } ]"
     python_model(repository, "three", IDENTITY_MODEL, more=three)
     write_model(repository, "native", config("identity"))
@@ -180,6 +192,12 @@ def test_large_tensors_pass_models_by_reference(server):
     array = np.zeros(1500000, np.float32)
     places = infer(server, "places", array)
     assert places[0] >= 0 and (places == places[0]).all()
+
+
+def test_an_input_that_a_model_keeps_is_not_written_over(server):
+    first = np.full((1, 60000), 7, np.float32)
+    for value in (7, 1, 2, 3):
+        assert np.array_equal(infer(server, "keeps", first * 0 + value), first)
 
 
 def test_several_instances(server):

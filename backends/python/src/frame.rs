@@ -45,6 +45,9 @@ pub(crate) const CANCEL_CALL: u16 = 110;
 pub(crate) const CONTROL: u16 = 111;
 /// The model changes a metric of its own.
 pub(crate) const METRIC: u16 = 112;
+/// The model holds on to inputs of a batch: triples of a number, an offset and a length. They come
+/// back with [`RELEASE_ANSWERS`].
+pub(crate) const KEEP: u16 = 114;
 /// Answers [`ASK_READY`]: the count is 1 for yes.
 pub(crate) const READY_STATE: u16 = 113;
 

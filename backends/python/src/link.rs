@@ -395,7 +395,20 @@ impl Link {
             .or_else(|| worker.span.borrow(offset, len))
     }
 
-    /// The worker has dropped the answers of these calls.
+    /// The model holds on to inputs after their batch: their memory must not be used for others.
+    pub(crate) fn keep_inputs(&self, id: u64, triples: &[u64]) {
+        let mut state = self.lock();
+        let State { worker: Some(worker), executing, .. } = &mut *state else { return };
+        let Some(executing) = executing.get(&id) else { return };
+        for triple in triples.chunks_exact(3) {
+            let (offset, len) = (triple[1] as usize, triple[2] as usize);
+            if let Some(input) = executing.input_at(&self.host.arena, offset, len) {
+                worker.lent.insert(triple[0], vec![input]);
+            }
+        }
+    }
+
+    /// The worker has dropped the answers of these calls, or inputs that it held on to.
     pub(crate) fn release_answers(&self, calls: impl Iterator<Item = u64>) {
         let mut state = self.lock();
         let Some(worker) = &mut state.worker else { return };

@@ -16,9 +16,9 @@ use tokio::process::Child;
 use crate::custom_metrics::CustomMetrics;
 use crate::executing::Returned;
 use crate::frame::{
-    Block, Broken, CALL, CANCEL_CALL, CONTROL, EXECUTED, FAILED, FINALIZED, Frame, LOG, METRIC,
-    READY, READY_STATE, RELEASE_ANSWERS, RESPONSE, TensorData, WATCH, read_block, read_frame,
-    read_numbers,
+    Block, Broken, CALL, CANCEL_CALL, CONTROL, EXECUTED, FAILED, FINALIZED, Frame, KEEP, LOG,
+    METRIC, READY, READY_STATE, RELEASE_ANSWERS, RESPONSE, TensorData, WATCH, read_block,
+    read_frame, read_numbers,
 };
 use crate::launch::{Launch, Launched};
 use crate::limits::EXIT_LIMIT;
@@ -232,6 +232,11 @@ impl Run<'_> {
             LOG => self.logged(frame),
             CONTROL => self.asked(frame),
             METRIC => self.measured(frame),
+            KEEP => {
+                let numbers: Vec<u64> = read_numbers(frame.body).collect();
+                self.link.keep_inputs(frame.id, &numbers);
+                Ok(())
+            }
             READY_STATE => {
                 self.link.ready_answered(frame.id, frame.count == 1);
                 Ok(())

@@ -37,9 +37,15 @@ TRITON_STRING_TO_NUMPY = {_NAME_OF[number]: kind.type for number, kind in _NUMPY
 
 
 class PreferredMemory:
-    """Where the answer to a request of the model's own should lie."""
+    """Where the answer to a request of the model's own should lie. It lies in the CPU's memory,
+    whatever is asked for."""
+
+    _warned = False
 
     def __init__(self, preferred_memory_type: int, preferred_device_id: int = 0):
+        if preferred_memory_type == TRITONSERVER_MEMORY_GPU and not PreferredMemory._warned:
+            PreferredMemory._warned = True
+            Logger.log_warn("GPU memory is preferred, but responses lie in the CPU's memory")
         self.preferred_memory_type = preferred_memory_type
         self.preferred_device_id = preferred_device_id
 

@@ -1,6 +1,9 @@
 """Tensors into frames and out of them; large ones by their place in the arena."""
 
+import itertools
 import json
+import struct
+import sys
 import weakref
 
 import numpy as np
@@ -11,6 +14,9 @@ from nereid_worker.datatypes import STRING, pack_strings
 _INLINE_BELOW = 1 << 16
 _DESCRIPTIONS_KEPT = 1024
 
+# Inputs that are kept are numbered from here: calls have small numbers.
+_KEPT = 1 << 62
+
 
 class Codec:
     """Reads and writes blocks. `release` is called with the number of an answer to a call of this
@@ -20,6 +26,7 @@ class Codec:
         self.arena = arena
         self._release = release
         self._lent = {}
+        self._kept = itertools.count(_KEPT)
         self._descriptions = {}
 
     def encode(self, tensors, extras=b"", taken=None):
@@ -109,8 +116,13 @@ class Codec:
         """A block without tensors."""
         return frames.block(json.dumps(extras).encode(), b"", (), b"")
 
-    def decode(self, body, at, lender=None):
-        """The block at `at`: its tensors, its extras, and where the next one starts."""
+    def decode(self, body, at, lender=None, borrowed=None):
+        """The block at `at`: its tensors, its extras, and where the next one starts.
+
+        Large tensors lie in the arena. Those of an answer are the model's until it drops them, and
+        `lender` is told then. Those of a request are the server's, and are noted in `borrowed`:
+        whoever decodes must look after them with `keep`.
+        """
         block_len, extras_len, meta_len, count = frames.BLOCK.unpack_from(body, at)
         start = at + 16
         extras = body[start : start + extras_len]
@@ -125,15 +137,31 @@ class Codec:
                 # A copy of its own: the model may write to it and may keep it.
                 memory = bytearray(body[data : data + length])
                 data += (length + 7) & ~7
-            elif lender is None:
-                # Stays the server's until the batch is answered.
-                memory = self.arena.view[location : location + length]
             else:
                 memory = self.arena.lend(location, length)
-                self._lent.setdefault(lender, []).append(None)
-                weakref.finalize(memory, self._dropped, lender).atexit = False
+                if borrowed is not None:
+                    borrowed.append((memory, location, length))
+                if lender is not None:
+                    self._lent.setdefault(lender, []).append(None)
+                    weakref.finalize(memory, self._dropped, lender).atexit = False
             tensors.append(tensor.received(name, number, shape, memory))
         return tensors, extras, at + block_len
+
+    def keep(self, frame_id, borrowed):
+        """The frame that asks for inputs in `borrowed` that the model holds on to; they are given
+        back when it drops them. Empty if it holds on to none."""
+        numbers = []
+        while borrowed:
+            memory, location, length = borrowed.pop()
+            # This name, and the argument of getrefcount.
+            if sys.getrefcount(memory) > 2:
+                number = next(self._kept)
+                numbers += (number, location, length)
+                weakref.finalize(memory, self._release, number).atexit = False
+        if not numbers:
+            return b""
+        body = struct.pack("<%dQ" % len(numbers), *numbers)
+        return frames.frame(frames.KEEP, frame_id, 0, body)
 
     def _dropped(self, lender):
         """The last view of one tensor of an answer is gone. Runs in whatever thread dropped it."""

@@ -133,9 +133,9 @@ class Worker:
         """Runs one batch and puts its answer into the next write."""
         start = time.perf_counter()
         outer = calls.batch.set(frame_id)
-        requests = None
+        requests, responses, borrowed = None, None, []
         try:
-            requests = self._requests(count, frame_id, body)
+            requests = self._requests(count, frame_id, body, borrowed)
             # Held until the answer that names its memory has its place among the frames.
             responses = self.model.execute(requests)
             answer = self._answer(requests, frame_id, responses)
@@ -143,7 +143,12 @@ class Worker:
             answer = self._failed(frame_id, error)
         finally:
             calls.batch.reset(outer)
-        self._executed(answer, requests)
+        self._forget(requests)
+        with self.channel.lock:
+            requests = responses = None
+            if borrowed:
+                self.channel.out.append(self.codec.keep(frame_id, borrowed))
+            self.channel.out.append(answer)
         if time.perf_counter() - start > _SLOW:
             self.slow_left = _SLOW_LASTS
         if self.slow_left:
@@ -176,9 +181,9 @@ class Worker:
         """As `execute`, for a model whose `execute` is a coroutine. That of a decoupled model goes
         on in the background: the next batch need not wait for it."""
         calls.batch.set(frame_id)  # In the context of this task.
-        requests, answer = None, None
+        requests, responses, answer, borrowed = None, None, None, []
         try:
-            requests = self._requests(count, frame_id, body)
+            requests = self._requests(count, frame_id, body, borrowed)
             running = self.model.execute(requests)
             if self.state.decoupled:
                 self.channel.send(frames.frame(frames.EXECUTED, frame_id))
@@ -188,15 +193,23 @@ class Worker:
                 answer = self._answer(requests, frame_id, responses)
         except Exception as error:
             answer = self._failed(frame_id, error)
-        if answer is not None:
-            self._executed(answer, requests)
+        self._forget(requests)
+        with self.channel.lock:
+            requests = responses = running = None
+            if borrowed:
+                self.channel.out.append(self.codec.keep(frame_id, borrowed))
+            if answer is not None:
+                self.channel.out.append(answer)
         self.channel.flush()
 
-    def _requests(self, count, frame_id, body):
+    def _requests(self, count, frame_id, body, borrowed):
         requests, at = [], 0
         for index in range(count):
-            inputs, extras, at = self.codec.decode(body, at)
+            inputs, extras, at = self.codec.decode(body, at, None, borrowed)
             requests.append(messages.received(inputs, extras, frame_id, index, self.state))
+        if borrowed and self.state.decoupled:
+            # A last response may leave before `execute` returns, and with it goes the request.
+            self.channel.later(self.codec.keep(frame_id, borrowed))
         return requests
 
     def _answer(self, requests, frame_id, responses):
@@ -231,9 +244,8 @@ class Worker:
         """A block that says what becomes of a request that `execute` returned None for."""
         return self.codec.note({"none": request._release_flags})
 
-    def _executed(self, answer, requests):
-        with self.channel.lock:
-            self.channel.out.append(answer)
+    def _forget(self, requests):
+        """What was asked about the cancellation of requests that are over."""
         if self.watched and not self.state.decoupled:
             for request in requests or ():
                 self.watched.discard((request._frame, request._index))

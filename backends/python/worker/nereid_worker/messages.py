@@ -76,6 +76,7 @@ class InferenceRequest:
         "_model_version",
         "_state",
         "_trace",
+        "_preferred_memory",
     )
 
     def __init__(
@@ -110,6 +111,7 @@ class InferenceRequest:
         self._release_flags = 1
         self._state = None
         self._trace = trace
+        self._preferred_memory = preferred_memory
 
     def _info(self, key, default):
         parsed = self._parsed
@@ -165,8 +167,12 @@ class InferenceRequest:
         """Its version; -1 for the latest."""
         return self._model_version
 
+    def preferred_memory(self) -> Any:
+        """What was given when the request was made."""
+        return self._preferred_memory
+
     def is_cancelled(self) -> bool:
-        """Whether the client has hung up."""
+        """Whether the client does not want the answer any more."""
         return self._frame != 0 and _worker().is_cancelled(self._frame, self._index)
 
     def trace(self) -> InferenceTrace:
@@ -175,6 +181,8 @@ class InferenceRequest:
 
     def set_release_flags(self, flags: int) -> None:
         """What happens to the request after `execute` (TRITONSERVER_REQUEST_RELEASE_*)."""
+        if flags not in (1, 2):
+            raise TritonModelException("unknown release flags: %r" % (flags,))
         self._release_flags = flags
 
     def get_response_sender(self) -> "InferenceResponseSender":
@@ -219,4 +227,5 @@ def received(inputs, extras, frame_id, index, state):
     request._model_version = -1
     request._state = state
     request._trace = None
+    request._preferred_memory = None
     return request

@@ -112,6 +112,7 @@ def _from_dlpack_object(tensor):
         return tensor
     device = tensor.__dlpack_device__()
     if device[0] != 1:
+        _warn_of_copy(device)
         tensor = tensor.cpu()
     try:
         return np.from_dlpack(tensor)
@@ -120,6 +121,19 @@ def _from_dlpack_object(tensor):
         if hasattr(tensor, "detach"):
             return tensor.detach().numpy()
         raise
+
+
+_warned = set()
+
+
+def _warn_of_copy(device):
+    """Says once for each device that its tensors are copied."""
+    if device in _warned:
+        return
+    _warned.add(device)
+    from triton_python_backend_utils import Logger
+
+    Logger.log_warn("tensors of DLPack device %s are copied into the CPU's memory" % (device,))
 
 
 class _Capsule:

@@ -14,7 +14,7 @@ import numpy as np
 
 INIT, EXECUTE, CALL_ANSWER, FINALIZE, RELEASE, CANCEL, WATCHED, NESTED, ASK_READY = range(1, 10)
 READY, FAILED, EXECUTED, CALL, RELEASE_ANSWERS, LOG, FINALIZED, RESPONSE = range(101, 109)
-WATCH, CANCEL_CALL, CONTROL, METRIC, READY_STATE = range(109, 114)
+WATCH, CANCEL_CALL, CONTROL, METRIC, READY_STATE, KEEP = range(109, 115)
 INLINE = (1 << 64) - 1
 ARENA_LEN = 64 << 20
 SPAN = (32 << 20, 16 << 20)
@@ -77,7 +77,7 @@ class Tensor:
 class Server:
     """Starts a worker for the text of a `model.py` and talks to it."""
 
-    def __init__(self, folder, source, config=None, extra_files=None, init=True, init_extras=None):
+    def __init__(self, folder, source, config=None, extra_files=None, init=True, init_extras=None, python=PYTHON):
         version = folder / "1"
         version.mkdir(parents=True)
         (version / "model.py").write_text(source)
@@ -91,7 +91,7 @@ class Server:
         inherited = (their_requests, their_answers, memfd)
         names = ("NEREID_REQUESTS_FD", "NEREID_ANSWERS_FD", "NEREID_ARENA_FD")
         self.process = subprocess.Popen(
-            [PYTHON, "-u", "-m", "nereid_worker"],
+            [python, "-u", "-m", "nereid_worker"],
             pass_fds=inherited,
             stderr=subprocess.PIPE,
             env={
@@ -152,7 +152,7 @@ class Server:
     def _content(self, kind, count, body):
         if kind in (WATCH, CANCEL_CALL):
             return count
-        if kind == RELEASE_ANSWERS:
+        if kind in (RELEASE_ANSWERS, KEEP):
             return list(struct.unpack("<%dQ" % (len(body) // 8), body))
         blocks, at = [], 0
         for _ in range(count):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from fake_server import (
     BF16, CALL, CALL_ANSWER, CANCEL, EXECUTE, EXECUTED, FAILED, LOG, RELEASE, RELEASE_ANSWERS,
-    SPAN, WATCH, WATCHED, CANCEL_CALL, CONTROL, METRIC, READY, block, frame, note,
+    SPAN, WATCH, WATCHED, CANCEL_CALL, CONTROL, KEEP, METRIC, READY, RESPONSE, block, frame, note,
 )
 from test_worker import BIG, BLS, HEAD, IDENTITY, MODEL
 
@@ -167,3 +167,34 @@ class TritonPythonModel:
     assert seen[0][2][0][1] == {"do": "increment", "id": blocks[0][1]["id"], "value": 2.0}
     server.send(frame(CALL_ANSWER, seen[1][1], block(extras={"parameters": {"value": 5.0}})))
     assert server.next()[2][0][0]["OUT"].array()[0] == 5
+
+
+@pytest.mark.parametrize("form", ["r", "r.inputs()[0]", "x", "x[5:].reshape(-1, 1)", "memoryview(x)"])
+def test_an_input_that_the_model_holds_on_to_stays_its_own(serve, form):
+    source = MODEL + "        self.kept = %s\n        return pb_utils.InferenceResponse([])\n" % form
+    server = serve(source)
+    server.send(frame(EXECUTE, 1, block([("IN", *server.place(4096, BIG))])))
+    kind, number, kept = server.next()
+    assert (kind, number) == (KEEP, 1) and kept[1:] == [4096, BIG.nbytes]
+    assert server.next()[0] == EXECUTED
+    server.execute(2, ("IN", np.zeros(1)))
+    assert server.next() == (RELEASE_ANSWERS, 0, kept[:1])
+
+
+@pytest.mark.parametrize("answer", ["[]", "[pb_utils.Tensor('OUT', x)]", "[pb_utils.Tensor('OUT', x * 2)]"])
+def test_an_input_that_it_does_not_hold_on_to_is_not_kept(serve, answer):
+    server = serve(MODEL + "        return pb_utils.InferenceResponse(%s)\n" % answer)
+    for number in (1, 2):
+        server.execute(number, ("IN", *server.place(4096, BIG)))
+
+
+def test_an_input_of_a_decoupled_model_is_its_own_from_the_start(serve):
+    source = HEAD + """
+class TritonPythonModel:
+    def execute(self, requests):
+        self.kept = requests[0].inputs()[0].as_numpy()
+        requests[0].get_response_sender().send(flags=1)
+"""
+    server = serve(source, config={"model_transaction_policy": {"decoupled": True}})
+    server.send(frame(EXECUTE, 1, block([("IN", *server.place(4096, BIG))])))
+    assert [server.next()[0] for _ in range(3)] == [KEEP, RESPONSE, EXECUTED]
