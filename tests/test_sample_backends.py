@@ -260,3 +260,6 @@ def test_a_scheduler_waits_until_enough_are_queued(tmp_path, monkeypatch):
         assert list(threads.map(ask, range(5))) == list(range(5))
         assert ask(6) == 6
         server.wait_for_batches("held", [1, 5])
+        page = "http://127.0.0.1:%d/metrics" % server.metrics_port
+        with urllib.request.urlopen(page) as reply:
+            assert b'input_byte_size_counter{model="held",version="1"} 24\n' in reply.read()

@@ -13,6 +13,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use nereid_backend::metrics::{Family, Kind, Labels, Metric};
 use nereid_backend::{Backend, Batch, Host, Instance, Model, ModelSource, Placement, Seat};
 use nereid_inference::{
     Buffer, Error, Parameter, Parameters, Request, Response, Result, Tensor, element_count,
@@ -26,7 +27,7 @@ impl Backend for IdentityBackend {
         "identity"
     }
 
-    fn load(&self, source: &ModelSource, _host: &Host) -> Result<Box<dyn Model>> {
+    fn load(&self, source: &ModelSource, host: &Host) -> Result<Box<dyn Model>> {
         let config = source.config.clone();
         if config.input.len() != config.output.len() {
             return Err(Error::invalid_arg(
@@ -36,7 +37,8 @@ impl Backend for IdentityBackend {
         std::thread::sleep(Duration::from_secs(parameter(&config, "creation_delay_sec")?));
         let delay = Duration::from_millis(parameter(&config, "execute_delay_ms")?);
         let multiplier = parameter(&config, "instance_wise_delay_multiplier")?;
-        Ok(Box::new(IdentityModel { config, delay, multiplier }))
+        let seen = Seen::new(source, host)?;
+        Ok(Box::new(IdentityModel { config, delay, multiplier, seen }))
     }
 }
 
@@ -48,17 +50,44 @@ fn parameter(config: &ModelConfig, key: &str) -> Result<u64> {
     })
 }
 
+/// A metric of the backend's own: how many bytes it was sent.
+#[derive(Clone)]
+struct Seen {
+    bytes: Arc<Metric>,
+    /// On the page as long as somebody holds it.
+    _family: Arc<Family>,
+}
+
+impl Seen {
+    fn new(source: &ModelSource, host: &Host) -> Result<Self> {
+        let help = "Cumulative input byte size of all requests received by the model";
+        let family = host.metrics.family("input_byte_size_counter", help, Kind::Counter)?;
+        let labels = Labels::default().with("model", &source.name);
+        let labels = labels.with("version", source.version.to_string());
+        Ok(Self { bytes: family.metric(labels, &[])?, _family: family })
+    }
+
+    fn count(&self, requests: &[Request]) {
+        let inputs = requests.iter().flat_map(|request| &request.inputs);
+        let bytes: usize = inputs.map(|input| input.data.len()).sum();
+        // Only a counter that is to go down complains.
+        let _ = self.bytes.increment(bytes as f64);
+    }
+}
+
 struct IdentityModel {
     config: Arc<ModelConfig>,
     delay: Duration,
     multiplier: u64,
+    seen: Seen,
 }
 
 impl Model for IdentityModel {
     fn instantiate(&self, placement: &Placement) -> Result<Seat> {
         let times = (self.multiplier * placement.index as u64).max(1);
         let delay = self.delay * u32::try_from(times).unwrap_or(u32::MAX);
-        let instance = Box::new(Identity { config: self.config.clone(), delay });
+        let instance =
+            Box::new(Identity { config: self.config.clone(), delay, seen: self.seen.clone() });
         // Without a delay it is done sooner than another thread would wake up.
         Ok(if delay.is_zero() {
             Seat::Handoff { instance, depth: 1 }
@@ -71,11 +100,13 @@ impl Model for IdentityModel {
 struct Identity {
     config: Arc<ModelConfig>,
     delay: Duration,
+    seen: Seen,
 }
 
 impl Instance for Identity {
     fn execute(&mut self, mut batch: Batch) {
         batch.mark_input_ready();
+        self.seen.count(&batch.requests);
         std::thread::sleep(self.delay);
         batch.mark_computed();
         for request in std::mem::take(&mut batch.requests) {

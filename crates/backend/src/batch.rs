@@ -47,7 +47,7 @@ impl Batch {
         batch
     }
 
-    /// A batch that nobody waits for: tests and warm-ups.
+    /// A batch that nobody waits for, in tests.
     pub fn unowned(mut requests: Vec<Request>) -> Self {
         let started = Instant::now();
         for request in &mut requests {
