@@ -19,6 +19,9 @@ use crate::forecast::Forecast;
 use crate::step::{Dispatch, Rejected, Step, freest};
 use crate::{Batching, QueuePolicies};
 
+/// Where more wait than this, their batches are reckoned instead of played through.
+const PLAYED_THROUGH: usize = 512;
+
 /// How many requests at a time may be given up for others.
 const MOST_GIVEN_UP: usize = 16;
 
@@ -123,6 +126,10 @@ impl Deadlines {
             self.levels.range(..number).map(|(_, level)| level.len()).sum::<usize>() + place;
         let mut free: Vec<Instant> =
             self.running.iter().map(|running| running.map_or(now, |r| r.until.max(now))).collect();
+        if before > PLAYED_THROUGH {
+            let end = self.reckon(before, *free.iter().min()?);
+            return (end > deadline).then_some(end);
+        }
         let mut from = 0;
         let mut least = 0;
         loop {
@@ -139,6 +146,13 @@ impl Deadlines {
             free[instance] = start + self.forecast.of(plan.size);
             from += plan.count;
         }
+    }
+
+    /// When a request behind so many others would be answered, if all batches are full.
+    fn reckon(&self, before: usize, start: Instant) -> Instant {
+        let size = self.limits.max_batch_size.max(1);
+        let batches = before / (size * self.running.len().max(1)) + 1;
+        start + self.forecast.of(size) * u32::try_from(batches).unwrap_or(u32::MAX)
     }
 
     /// The batch that would begin with the given one of those that wait, at `start`: as many as

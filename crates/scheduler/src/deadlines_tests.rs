@@ -70,6 +70,18 @@ fn a_batch_is_no_larger_than_its_most_urgent_request_allows() {
 }
 
 #[test]
+fn a_long_queue_is_reckoned() {
+    let now = Instant::now();
+    let mut batcher = experienced(8, Duration::ZERO);
+    let taken = (0..4000).take_while(|_| {
+        push(&mut batcher, 1, now, now + ms(5000));
+        refusals(&mut batcher).is_empty()
+    });
+    // 277 batches of 8 take 18 ms each.
+    assert_eq!(taken.count(), 277 * 8);
+}
+
+#[test]
 fn one_is_given_up_for_many() {
     let now = Instant::now();
     let mut batcher = experienced(8, Duration::ZERO);

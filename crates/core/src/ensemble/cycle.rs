@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nereid_inference::{
-    Answer, Error, Nesting, Request, Responder, Response, ResponseSink, Tensor, Times,
+    Answer, Error, Nesting, Request, Responder, Response, ResponseSink, Tensor, Times, log_prefix,
 };
 
 use super::graph::Progress;
@@ -141,10 +141,11 @@ impl Cycle {
         let outputs: Option<Vec<Tensor>> =
             run.wanted.iter().map(|&number| tensors[number].take()).collect();
         if outputs.is_none() && !run.ensemble.graph.is_decoupled() {
-            return run.fail(run.context(Error::invalid_arg(
-                "unexpected deadlock, at least one output is not set while no more ensemble steps \
-                 can be made",
-            )));
+            return run.fail(run.context(Error::invalid_arg(format!(
+                "{}unexpected deadlock, at least one output is not set while no more ensemble \
+                 steps can be made",
+                log_prefix(&run.template.id)
+            ))));
         }
         let response =
             outputs.map(|outputs| Response { parameters: run.echo(), ..Response::new(outputs) });

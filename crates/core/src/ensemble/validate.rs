@@ -148,7 +148,7 @@ fn check_step<'a>(
         member.input.iter().find(|i| !i.optional && !step.input_map.contains_key(&i.name));
     if let Some(input) = unmapped {
         return Err(Error::invalid_arg(format!(
-            "in ensemble {ensemble}, input {} of model {model} is not mapped to a tensor",
+            "in ensemble {ensemble}, input {} in model {model} is not mapped to any ensemble tensors",
             input.name
         )));
     }
