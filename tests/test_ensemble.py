@@ -188,7 +188,7 @@ WRONG = {
     ),
     "unmapped": (
         ensemble([("add", -1, {"A": "IN"}, {"OUT": "OUT"})]),
-        "input B of model add is not mapped to a tensor",
+        "input B in model add is not mapped to any ensemble tensors",
     ),
 }
 

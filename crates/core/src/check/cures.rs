@@ -93,7 +93,10 @@ const CURES: &[(&str, &str)] = &[
     ("whose required version", "use model_version: -1 for the newest, or put that version there"),
     ("is mapping to non-existing input", "use the name of an input of the model"),
     ("is mapped from non-existing output", "use the name of an output of the model"),
-    ("is not mapped to a tensor", "add it to the input_map, or make it optional in the model"),
+    (
+        "is not mapped to any ensemble tensors",
+        "add it to the input_map, or make it optional in the model",
+    ),
     ("inconsistent data type", "give both the same type; there are no conversions between steps"),
     (
         "inconsistent shape",
