@@ -1,12 +1,13 @@
 //! A request that is to have exactly one response, as something to wait for.
 
-use nereid_backend::Service;
+use std::sync::Arc;
+
 use nereid_inference::{
     Answer, Cancellation, Error, Request, Responder, Response, ResponseSink, Result, Times,
 };
 use tokio::sync::oneshot;
 
-use crate::server::Server;
+use crate::model::ModelVersion;
 
 /// How a request ended.
 #[derive(Debug)]
@@ -58,9 +59,9 @@ pub struct Call {
     hang_up: Option<Cancellation>,
 }
 
-impl Server {
+impl ModelVersion {
     /// Runs a request that is made around the given responder.
-    pub fn call(&self, request: impl FnOnce(Responder) -> Request) -> Call {
+    pub fn call(self: &Arc<Self>, request: impl FnOnce(Responder) -> Request) -> Call {
         let (sender, outcome) = oneshot::channel();
         let sink = OnlyResponse::new(move |outcome| {
             // The receiver is gone if the client has hung up.
@@ -68,7 +69,7 @@ impl Server {
         });
         let request = request(Responder::new(Box::new(sink)));
         let hang_up = Some(request.cancellation.clone());
-        self.infer(request);
+        self.submit(request);
         Call { outcome, hang_up }
     }
 }

@@ -76,7 +76,7 @@ impl ModelVersion {
     ///
     /// Third stop of a request, after its model was found and before an instance runs it. What is
     /// refused here is answered at once and does not count as an inference.
-    pub(crate) fn submit(self: &Arc<Self>, mut request: Request) {
+    pub fn submit(self: &Arc<Self>, mut request: Request) {
         if let Err(error) = self.signature.admit(&self.name, &mut request) {
             request.responder.answer(Err(error));
             return;

@@ -35,7 +35,7 @@ pub(crate) async fn infer(
     let delivery = prepare(app, &model, &mut request)?;
     let id = request.id.clone();
     let trace = beginning.trace(app, &name);
-    let call = app.server.call(|responder| {
+    let call = model.call(|responder| {
         let trace = trace.clone().map(|trace| trace as Arc<dyn Trace>);
         Request { trace, ..request.into_request(name, version, responder) }
     });

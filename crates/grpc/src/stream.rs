@@ -4,8 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use nereid_backend::Service;
-use nereid_core::{OnlyResponse, Outcome};
+use nereid_core::{ModelVersion, OnlyResponse, Outcome};
 use nereid_frontend::{Backlog, Delivery};
 use nereid_inference::{
     Answer, Cancellation, Error, Parameter, Parameters, Responder, Response, ResponseSink, Result,
@@ -114,13 +113,13 @@ impl Reader {
             model: message.model_name.clone(),
             version: message.model_version.clone(),
         };
-        let Taken { version, decoupled, decoded, delivery } = match self.take(message) {
+        let Taken { model, version, decoded, delivery } = match self.take(message) {
             Ok(taken) => taken,
             Err(error) => return self.refuse(asked, error),
         };
         let name = asked.model.clone();
         let trace = self.app.tracer.start(began, Protocol::Grpc, &name, self.parent.as_deref());
-        let responder = if decoupled {
+        let responder = if model.config.decoupled() {
             let (events, empty_final) = (self.events.clone(), decoded.empty_final);
             let cancellation = self.cancellation.clone();
             Responder::new(Box::new(Responses {
@@ -136,17 +135,16 @@ impl Reader {
         let mut request = decoded.request.into_request(name, version, responder);
         request.cancellation = self.cancellation.clone();
         request.trace = trace.map(|trace| trace as Arc<dyn Trace>);
-        self.app.server.infer(request);
+        model.submit(request);
     }
 
     fn take(&self, message: ModelInferRequest) -> Result<Taken> {
         let version = parse_version(&message.model_version)?;
         let model = self.app.server.model(&message.model_name, version)?;
-        let decoupled = model.config.decoupled();
         let mut decoded = decode(&model.config, message)?;
         decoded.request.parameters.extend(self.forwarded.clone()?);
         let delivery = prepare(&self.app, &model, &mut decoded.request)?;
-        Ok(Taken { version, decoupled, decoded, delivery })
+        Ok(Taken { model, version, decoded, delivery })
     }
 
     /// For a model that gives exactly one response, in the order of the requests.
@@ -176,8 +174,8 @@ impl Reader {
 
 /// A request that has been read.
 struct Taken {
+    model: Arc<ModelVersion>,
     version: Option<i64>,
-    decoupled: bool,
     decoded: Decoded,
     delivery: Delivery,
 }

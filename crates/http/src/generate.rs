@@ -8,7 +8,6 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_ENCODING, HeaderMap};
-use nereid_backend::Service;
 use nereid_frontend::Backlog;
 use nereid_inference::{
     Answer, Cancellation, Error, Responder, Response, ResponseSink, Result, Times,
@@ -83,7 +82,8 @@ async fn start(
     }
     let body = receive(body, 0, app).await?;
     let max = app.limits.max_input_size;
-    let parsed = aside(body.len(), move || parse_generate_request(&model.config, &body, max));
+    let config = model.config.clone();
+    let parsed = aside(body.len(), move || parse_generate_request(&config, &body, max));
     let parsed = parsed.await.map_err(refusal)?;
     let (sender, receiver) = mpsc::unbounded_channel();
     let backlog = Arc::new(Backlog::default());
@@ -92,7 +92,7 @@ async fn start(
     let sink = Sink { sender, backlog: backlog.clone(), cancellation: cancellation.clone() };
     let mut request = parsed.into_request(name, version, Responder::new(Box::new(sink)));
     request.cancellation = cancellation.clone();
-    app.server.infer(request);
+    model.submit(request);
     Ok(Answers { id, receiver, backlog, cancellation })
 }
 

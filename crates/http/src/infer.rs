@@ -150,7 +150,7 @@ async fn run(
         Ok(delivery) => delivery,
         Err(error) => return json_error(&error),
     };
-    let call = app.server.call(|responder| {
+    let call = model.call(|responder| {
         let trace = trace.clone().map(|trace| trace as Arc<dyn Trace>);
         Request { trace, ..parsed.into_request(name, version, responder) }
     });
