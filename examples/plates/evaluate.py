@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+
 from client import KINDS, load
 
 HERE = Path(__file__).resolve().parent

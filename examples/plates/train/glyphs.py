@@ -98,7 +98,8 @@ def typeset(text, font):
 PLATE_FONTS = (
     "RG2014", "OSP-DIN", "osifont", "B612-", "B612Mono-Bold", "Play-", "RobotoCondensed-Bold",
     "Roboto-Medium", "Roboto-Bold", "DejaVuSansCondensed-Bold", "LiberationSansNarrow-Bold",
-    "LiberationSans-Bold", "PTN57F", "PTN77F", "OpenSans-CondBold", "OpenSans-Semibold", "Cantarell-Bold",
+    "LiberationSans-Bold", "PTN57F", "PTN77F", "OpenSans-CondBold", "OpenSans-Semibold",
+    "Cantarell-Bold",
 )  # fmt: skip
 
 

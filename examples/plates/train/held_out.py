@@ -9,7 +9,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-
 import scenes
 
 # Training draws from [50577, n], its curves from [1, n].

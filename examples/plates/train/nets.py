@@ -26,7 +26,7 @@ class Step(nn.Sequential):
 
 
 class Straightener(nn.Module):
-    """A spatial transformer: cuts the plate in a crop [N,3,48,128] out, straight, as [N,3,24,94]."""
+    """A spatial transformer: crops [N,3,48,128] to the plates in them, straight, [N,3,24,94]."""
 
     def __init__(self):
         super().__init__()

@@ -31,7 +31,7 @@ def arguments(minutes):
 
 
 class Batches(IterableDataset):
-    """Batches from a process of its own, each from a seed of its own: a resumed run gets new ones."""
+    """Batches from a process of its own, each with its own seed: a resumed run gets new ones."""
 
     def __init__(self, make, first):
         self.make, self.first = make, first

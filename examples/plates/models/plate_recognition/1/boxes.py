@@ -3,9 +3,9 @@
 import numpy as np
 from PIL import Image
 
-# The longer side of the picture that the detector sees; both sides are multiples of STEP.
-SIDE, STEP = 640, 32
-CONFIDENCE = 0.5
+# The longer side that the detector sees, at most; both are made multiples of STEP.
+SIDE, STEP = 704, 32
+CONFIDENCE = 0.4
 OVERLAP = 0.45
 
 # What the straightener takes, and how far above and below a box it looks (in heights of the box).
@@ -16,7 +16,7 @@ ARTICLE_SIZE = (1920, 1080)
 
 
 def fit(picture):
-    """The detector's input [1,3,H,W] for a BGR picture, and its scale: large ones are made smaller."""
+    """The detector's input [1,3,H,W] for a BGR picture, which is made smaller, and its scale."""
     height, width = picture.shape[:2]
     scale = min(SIDE / max(height, width), 1.0)
     size = (max(round(width * scale), 1), max(round(height * scale), 1))

@@ -9,7 +9,7 @@ BLANK = len(ALPHABET)
 # Type 1 (cars) and type 1B (public transport), regions of two and three digits. L letter, D digit.
 FORMS = ("LDDDLLDD", "LDDDLLDDD", "LLDDDDD", "LLDDDDDD")
 # A text less probable than this is taken for nothing readable.
-READABLE = 0.1
+READABLE = 0.03
 BEAM = 12
 # Classes less probable than this in a column are not followed there.
 UNLIKELY = 1e-4
