@@ -30,10 +30,16 @@ pub(crate) struct ServeFlags {
     #[arg(long, default_value = "true", value_parser = boolean, action = ArgAction::Set)]
     pub(crate) strict_readiness: bool,
     /// Who decides which models are loaded: `none`, all are loaded at start; `explicit`, clients
-    /// load and unload; `poll`, the repository is followed.
-    #[arg(long, default_value = "none", value_parser = ["none", "explicit", "poll"])]
+    /// load and unload; `poll`, the repository is followed; `auto`, a model is loaded with the
+    /// first request for it (not in Triton).
+    #[arg(long, default_value = "none", value_parser = ["none", "explicit", "poll", "auto"])]
     pub(crate) model_control_mode: String,
-    /// Model to load at start in mode `explicit`; may be given several times; `*` loads all.
+    /// Memory that models may take in mode `auto`, in bytes or as 500M or 2G: those that were used
+    /// least recently leave. (Not in Triton.)
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub(crate) model_memory_budget: Option<u64>,
+    /// Model to load at start in mode `explicit`, and to keep in mode `auto`; may be given several
+    /// times; `*` loads all.
     #[arg(long, value_name = "MODEL")]
     pub(crate) load_model: Vec<String>,
     /// How often the repository is looked at in mode `poll`, in seconds.
@@ -173,6 +179,7 @@ impl ServeFlags {
         match self.model_control_mode.as_str() {
             "explicit" => ControlMode::Explicit,
             "poll" => ControlMode::Poll,
+            "auto" => ControlMode::Auto,
             _ => ControlMode::None,
         }
     }
@@ -192,7 +199,7 @@ impl ServeFlags {
 
     /// The models to load at start; `None`: all of them.
     pub(crate) fn models_at_start(&self) -> Result<Option<Vec<String>>, String> {
-        if self.control_mode() != ControlMode::Explicit {
+        if !matches!(self.control_mode(), ControlMode::Explicit | ControlMode::Auto) {
             return match self.load_model.is_empty() {
                 true => Ok(None),
                 false => Err("Error: Use of '--load-model' requires setting \
@@ -229,6 +236,19 @@ pub(crate) fn boolean(text: &str) -> Result<bool, String> {
         "false" | "off" | "0" => Ok(false),
         _ => Err("expected true, on, 1, false, off or 0".to_owned()),
     }
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text[digits.len()..].to_ascii_uppercase().as_str() {
+        "" | "B" => 0,
+        "K" | "KB" | "KIB" => 10,
+        "M" | "MB" | "MIB" => 20,
+        "G" | "GB" | "GIB" => 30,
+        _ => return Err("expected bytes, or a number with K, M or G".to_owned()),
+    };
+    let number: u64 = digits.parse().map_err(|_| "expected a number".to_owned())?;
+    number.checked_mul(1 << shift).ok_or_else(|| "that is too much".to_owned())
 }
 
 pub(crate) fn backend_setting(text: &str) -> Result<(String, String, String), String> {

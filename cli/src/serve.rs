@@ -227,6 +227,7 @@ fn lifecycle(
         latencies: flags.metrics.latencies(),
     };
     Lifecycle::new(repositories, server, flags.control_mode())
+        .with_memory_budget(flags.model_memory_budget)
 }
 
 /// Loads what is to be loaded at start, prints what came of it, and follows the repository from

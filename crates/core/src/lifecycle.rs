@@ -18,6 +18,7 @@ use crate::ensemble::members;
 use crate::index::{IndexEntry, index};
 use crate::load_order::{Needs, circle, waves};
 use crate::loading::{Prepared, Repositories, chosen_versions};
+use crate::on_demand::{OnDemand, declared_bytes};
 use crate::overrides::{Override, check_name, write_files};
 use crate::server::Server;
 
@@ -33,12 +34,15 @@ pub enum ControlMode {
     Explicit,
     /// The repositories do, while the server runs.
     Poll,
+    /// Requests do: a model comes with the first one for it.
+    Auto,
 }
 
 pub struct Lifecycle {
-    repositories: Repositories,
-    server: Arc<Server>,
-    mode: ControlMode,
+    pub(crate) repositories: Repositories,
+    pub(crate) server: Arc<Server>,
+    pub(crate) mode: ControlMode,
+    pub(crate) on_demand: OnDemand,
     /// The models that are to be loaded, whether that worked or not.
     records: Mutex<BTreeMap<String, Record>>,
     /// Models that are being loaded or unloaded.
@@ -60,15 +64,35 @@ struct Record {
 }
 
 /// A model to be loaded now.
-struct Job {
+pub(crate) struct Job {
     prepared: Result<Prepared>,
     record: Record,
+}
+
+impl Job {
+    pub(crate) fn needs(&self) -> &[String] {
+        &self.record.needs
+    }
+
+    /// What the model will take, as far as its folder tells.
+    pub(crate) fn expected_bytes(&self) -> u64 {
+        let Ok(prepared) = &self.prepared else { return 0 };
+        declared_bytes(&prepared.config).unwrap_or_else(|| prepared.folder.bytes())
+    }
 }
 
 impl Lifecycle {
     pub fn new(repositories: Repositories, server: Arc<Server>, mode: ControlMode) -> Self {
         let (records, busy) = (Mutex::default(), Mutex::default());
-        Self { repositories, server, mode, records, busy }
+        let on_demand = OnDemand::new(None);
+        Self { repositories, server, mode, on_demand, records, busy }
+    }
+
+    /// Lets models take so many bytes in mode `auto`.
+    #[must_use]
+    pub fn with_memory_budget(mut self, bytes: Option<u64>) -> Self {
+        self.on_demand = OnDemand::new(bytes);
+        self
     }
 
     /// Loads what is to be loaded at start: everything, or the models of these names. Returns when
@@ -79,6 +103,17 @@ impl Lifecycle {
             None => found.keys().cloned().collect(),
             Some(names) => names.to_vec(),
         };
+        if self.mode == ControlMode::Auto {
+            let _turn = self.on_demand.turn();
+            for name in chosen {
+                self.on_demand.pin(&name);
+                if let Err(error) = self.load_measured(&name) {
+                    self.failed(&name, error);
+                }
+            }
+            self.server.finish_start();
+            return Ok(());
+        }
         let jobs = chosen.iter().map(|name| {
             let mut job = self.job(name, &found, Override::default());
             job.record.asked = true;
@@ -103,6 +138,7 @@ impl Lifecycle {
     /// it come back.
     pub fn load(&self, name: &str, with: Override) -> Result<()> {
         self.refuse_unless_explicit()?;
+        let _turn = (self.mode == ControlMode::Auto).then(|| self.on_demand.turn());
         check_name(name)?;
         let poll_failed = |reason: &str| {
             Error::internal(format!(
@@ -126,7 +162,11 @@ impl Lifecycle {
         if self.is_loaded_like(name, &job.record) {
             return Ok(());
         }
+        let before = (self.mode == ControlMode::Auto).then(|| self.before());
         self.run_one(name, job, &found);
+        if let Some(before) = before {
+            self.note_costs(&before, &found);
+        }
         let state = self.server.catalog().models.get(name).cloned().unwrap_or_default();
         match state.failure() {
             Some(failure) => {
@@ -140,6 +180,7 @@ impl Lifecycle {
     /// loaded is not an error.
     pub fn unload(&self, name: &str, dependents: bool) -> Result<()> {
         self.refuse_unless_explicit()?;
+        let _turn = (self.mode == ControlMode::Auto).then(|| self.on_demand.turn());
         let _claim = self.claim(name)?;
         self.remove(name, dependents);
         Ok(())
@@ -174,7 +215,7 @@ impl Lifecycle {
     }
 
     fn refuse_unless_explicit(&self) -> Result<()> {
-        if self.mode == ControlMode::Explicit {
+        if matches!(self.mode, ControlMode::Explicit | ControlMode::Auto) {
             return Ok(());
         }
         let message = "explicit model load / unload is not allowed if polling is enabled";
@@ -195,6 +236,26 @@ impl Lifecycle {
         }
         busy.extend(all.iter().cloned());
         Ok(Claim { busy: &self.busy, names: all })
+    }
+
+    /// What there is to do for a model that a request wants.
+    pub(crate) fn wanted_job(&self, name: &str) -> Result<(Job, Found)> {
+        check_name(name)?;
+        let found = scan(&self.repositories.paths)?;
+        if !found.contains_key(name) {
+            let message = format!("Request for unknown model: '{name}' is not found");
+            return Err(Error::not_found(message));
+        }
+        let mut job = self.job(name, &found, Override::default());
+        job.record.asked = true;
+        Ok((job, found))
+    }
+
+    /// Why loading the model as it is has failed, if it has: it would fail again.
+    pub(crate) fn failed_before(&self, name: &str, job: &Job) -> Option<String> {
+        let known = self.lock().get(name)?.fingerprint == job.record.fingerprint;
+        let failure = self.server.catalog().models.get(name)?.failure();
+        failure.filter(|_| known && job.record.needs.is_empty())
     }
 
     /// What there is to do for a model, as far as its folder tells.
@@ -240,7 +301,7 @@ impl Lifecycle {
     fn fingerprint(&self, before: &Fingerprint, folder: &Path) -> Fingerprint {
         let taken = match self.mode {
             ControlMode::None => return Fingerprint::default(),
-            ControlMode::Explicit => Fingerprint::of_times(folder),
+            ControlMode::Explicit | ControlMode::Auto => Fingerprint::of_times(folder),
             ControlMode::Poll => Fingerprint::of_contents(folder, before),
         };
         taken.unwrap_or_default()
@@ -273,7 +334,7 @@ impl Lifecycle {
     }
 
     /// Loads a model, what it needs, and then what needs it.
-    fn run_one(&self, name: &str, job: Job, found: &Found) {
+    pub(crate) fn run_one(&self, name: &str, job: Job, found: &Found) {
         self.run(BTreeMap::from([(name.to_owned(), job)]), found);
         self.follow(name, found);
     }
@@ -387,7 +448,7 @@ impl Lifecycle {
     }
 
     /// What serves goes on serving; the index says why the rest does not.
-    fn failed(&self, name: &str, error: Error) {
+    pub(crate) fn failed(&self, name: &str, error: Error) {
         tracing::error!("failed to load '{name}': {error}");
         self.server.publish(name, |model| {
             model.versions.retain(|_, state| !matches!(state, VersionState::Loading));
@@ -416,7 +477,7 @@ impl Lifecycle {
         needing.map(|(name, _)| name.clone()).collect()
     }
 
-    fn remove(&self, name: &str, dependents: bool) {
+    pub(crate) fn remove(&self, name: &str, dependents: bool) {
         let record = self.lock().remove(name);
         self.take_out(name);
         self.follow(name, &Found::new());
@@ -449,7 +510,7 @@ impl Lifecycle {
 }
 
 /// What the repositories hold, by name.
-type Found = BTreeMap<String, Vec<ModelFolder>>;
+pub(crate) type Found = BTreeMap<String, Vec<ModelFolder>>;
 
 /// Models that one caller is changing.
 struct Claim<'a> {

@@ -10,7 +10,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::catalog::{Catalog, ModelState};
 use crate::ensemble::members;
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{ControlMode, Lifecycle};
 use crate::model::ModelVersion;
 use crate::overrides::Override;
 use crate::statistics::ModelStatistics;
@@ -185,7 +185,12 @@ impl Service for Server {
     fn infer(&self, request: Request) {
         match self.model(&request.model, request.version) {
             Ok(model) => model.submit(request),
-            Err(error) => request.responder.answer(Err(error)),
+            Err(error) => match self.lifecycle.get().and_then(Weak::upgrade) {
+                Some(lifecycle) if lifecycle.mode == ControlMode::Auto => {
+                    lifecycle.infer_on_demand(request);
+                }
+                _ => request.responder.answer(Err(error)),
+            },
         }
     }
 

@@ -172,6 +172,10 @@ impl Recorder {
         self.lock().latencies.clone()
     }
 
+    pub(crate) fn last_inference_ms(&self) -> u64 {
+        self.lock().last_inference_ms
+    }
+
     pub(crate) fn snapshot(&self, name: &str, version: i64) -> ModelStatistics {
         let counters = self.lock();
         ModelStatistics {

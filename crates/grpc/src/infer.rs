@@ -23,7 +23,7 @@ pub(crate) async fn infer(
 ) -> Result<ModelInferResponse> {
     app.pulse.beat();
     let version = parse_version(&message.model_version)?;
-    let model = app.server.model(&message.model_name, version)?;
+    let model = app.lifecycle.model(&message.model_name, version).await?;
     if model.config.decoupled() {
         return Err(Error::unsupported(
             "ModelInfer RPC doesn't support models with decoupled transaction policy",

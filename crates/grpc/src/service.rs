@@ -54,9 +54,13 @@ impl InferenceService {
         Ok(parameters)
     }
 
-    fn model(&self, name: &str, version: &str) -> Result<(Arc<ModelVersion>, Option<i64>), Error> {
+    async fn model(
+        &self,
+        name: &str,
+        version: &str,
+    ) -> Result<(Arc<ModelVersion>, Option<i64>), Error> {
         let version = parse_version(version)?;
-        Ok((self.app.server.model(name, version)?, version))
+        Ok((self.app.lifecycle.model(name, version).await?, version))
     }
 }
 
@@ -89,8 +93,8 @@ impl GrpcInferenceService for InferenceService {
         request: Request<proto::ModelReadyRequest>,
     ) -> Reply<proto::ModelReadyResponse> {
         let proto::ModelReadyRequest { name, version } = request.into_inner();
-        let ready = match parse_version(&version) {
-            Ok(version) => self.app.server.is_model_ready(&name, version).await,
+        let ready = match self.model(&name, &version).await {
+            Ok((_, version)) => self.app.server.is_model_ready(&name, version).await,
             Err(error) => Err(error),
         };
         reply(ready.map(|ready| proto::ModelReadyResponse { ready }))
@@ -113,7 +117,7 @@ impl GrpcInferenceService for InferenceService {
         request: Request<proto::ModelMetadataRequest>,
     ) -> Reply<proto::ModelMetadataResponse> {
         let proto::ModelMetadataRequest { name, version } = request.into_inner();
-        reply(self.model(&name, &version).map(|(model, version)| {
+        reply(self.model(&name, &version).await.map(|(model, version)| {
             let versions = self.app.server.ready_versions(&name, version);
             describe::metadata(&model.config, &versions)
         }))
@@ -125,7 +129,7 @@ impl GrpcInferenceService for InferenceService {
     ) -> Reply<proto::ModelConfigResponse> {
         let proto::ModelConfigRequest { name, version } = request.into_inner();
         reply(
-            self.model(&name, &version).map(|(model, _)| proto::ModelConfigResponse {
+            self.model(&name, &version).await.map(|(model, _)| proto::ModelConfigResponse {
                 config: Some((*model.config).clone()),
             }),
         )

@@ -96,7 +96,7 @@ impl Reader {
                 () = self.events.events.closed() => return,
             };
             match message {
-                Ok(Some(message)) => self.submit(message),
+                Ok(Some(message)) => self.submit(message).await,
                 Ok(None) => return,
                 Err(status) => {
                     return self.events.end(status);
@@ -105,7 +105,7 @@ impl Reader {
         }
     }
 
-    fn submit(&mut self, message: ModelInferRequest) {
+    async fn submit(&mut self, message: ModelInferRequest) {
         self.app.pulse.beat();
         let began = self.app.tracer.began();
         let asked = Asked {
@@ -113,7 +113,7 @@ impl Reader {
             model: message.model_name.clone(),
             version: message.model_version.clone(),
         };
-        let Taken { model, version, decoded, delivery } = match self.take(message) {
+        let Taken { model, version, decoded, delivery } = match self.take(message).await {
             Ok(taken) => taken,
             Err(error) => return self.refuse(asked, error),
         };
@@ -138,9 +138,9 @@ impl Reader {
         model.submit(request);
     }
 
-    fn take(&self, message: ModelInferRequest) -> Result<Taken> {
+    async fn take(&self, message: ModelInferRequest) -> Result<Taken> {
         let version = parse_version(&message.model_version)?;
-        let model = self.app.server.model(&message.model_name, version)?;
+        let model = self.app.lifecycle.model(&message.model_name, version).await?;
         let mut decoded = decode(&model.config, message)?;
         decoded.request.parameters.extend(self.forwarded.clone()?);
         let delivery = prepare(&self.app, &model, &mut decoded.request)?;

@@ -139,11 +139,7 @@ impl App {
             ModelAction::Generate { streams } => {
                 generate(self, name, version, streams, &head.headers, body).await
             }
-            ModelAction::Ready => match self.server.is_model_ready(name, version).await {
-                Ok(ready) => health(ready),
-                Err(error) => text_error(&error),
-            },
-            other => self.model(name, version, other),
+            other => self.model(name, version, other).await,
         }
     }
 
@@ -167,22 +163,35 @@ impl App {
         }
     }
 
-    fn model(&self, name: &str, version: Option<i64>, action: ModelAction) -> Reply {
+    async fn is_model_ready(
+        &self,
+        name: &str,
+        version: Option<i64>,
+    ) -> nereid_inference::Result<bool> {
+        self.lifecycle.model(name, version).await?;
+        self.server.is_model_ready(name, version).await
+    }
+
+    async fn model(&self, name: &str, version: Option<i64>, action: ModelAction) -> Reply {
         match action {
-            ModelAction::Metadata => match self.server.model(name, version) {
+            ModelAction::Ready => match self.is_model_ready(name, version).await {
+                Ok(ready) => health(ready),
+                Err(error) => text_error(&error),
+            },
+            ModelAction::Metadata => match self.lifecycle.model(name, version).await {
                 Ok(model) => {
                     let versions = self.server.ready_versions(name, version);
                     json_reply(model_metadata(&model.config, &versions))
                 }
                 Err(error) => json_error(&error),
             },
-            ModelAction::Config => match self.server.model(name, version) {
+            ModelAction::Config => match self.lifecycle.model(name, version).await {
                 Ok(model) => json_reply(nereid_model_config::to_json(&model.config).into_bytes()),
                 Err(error) => json_error(&error),
             },
             ModelAction::Statistics => self.statistics(Some(name), version),
             // Answered before, since they need the body, or ask the model.
-            ModelAction::Infer | ModelAction::Generate { .. } | ModelAction::Ready => {
+            ModelAction::Infer | ModelAction::Generate { .. } => {
                 status_reply(StatusCode::NOT_FOUND, TEXT, "Not Found")
             }
         }

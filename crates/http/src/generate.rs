@@ -74,7 +74,7 @@ async fn start(
     body: &mut Incoming,
 ) -> Result<Answers, Reply> {
     let refusal = |error: Error| json_error(&error);
-    let model = app.server.model(name, version).map_err(refusal)?;
+    let model = app.lifecycle.model(name, version).await.map_err(refusal)?;
     let encoding = headers.get(CONTENT_ENCODING).map_or(&b""[..], |value| value.as_bytes());
     if !encoding.is_empty() && !encoding.eq_ignore_ascii_case(b"identity") {
         let message = "Unsupported content-encoding, only 'identity' is supported.";

@@ -27,7 +27,7 @@ pub(crate) async fn infer(
     body: &mut Incoming,
 ) -> Reply {
     let began = app.tracer.began();
-    let model = match app.server.model(name, version).and_then(single_response) {
+    let model = match app.lifecycle.model(name, version).await.and_then(single_response) {
         Ok(model) => model,
         Err(error) => return text_error(&error),
     };

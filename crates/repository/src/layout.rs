@@ -28,6 +28,12 @@ impl ModelFolder {
         Ok(None)
     }
 
+    /// The size of the files of the newest version; of those below it one level is counted.
+    pub fn bytes(&self) -> u64 {
+        let newest = self.versions().ok().and_then(|versions| versions.last().copied());
+        newest.map_or(0, |version| size(&self.path.join(version.to_string()), 1))
+    }
+
     /// Version numbers on disk, ascending. As in Triton, a folder counts if its name is an integer
     /// above zero without leading zeros; everything else is ignored.
     pub fn versions(&self) -> Result<Vec<i64>> {
@@ -36,6 +42,16 @@ impl ModelFolder {
         versions.sort_unstable();
         Ok(versions)
     }
+}
+
+fn size(folder: &Path, below: usize) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let one = |entry: fs::DirEntry| match fs::metadata(entry.path()) {
+        Ok(found) if found.is_dir() && below > 0 => size(&entry.path(), below - 1),
+        Ok(found) if found.is_file() => found.len(),
+        _ => 0,
+    };
+    entries.map(one).sum()
 }
 
 fn read_text(path: &Path) -> Result<Option<String>> {
