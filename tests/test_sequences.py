@@ -129,7 +129,9 @@ def repository(tmp_path_factory):
     controlled(repository, "impatient", slots=1, idle_us=100_000)
     controlled(repository, "full", slots=1)
     controlled(repository, "hung_up", slots=1)
-    iterative = CONFIG % (4, 1, HOUR, "iterative_sequence: true", CONTROLS % "UINT64")
+    # Batches of the direct strategy may have rows with nothing to run, which the model does not know.
+    strategy = "iterative_sequence: true oldest { max_candidate_sequences: 4 }"
+    iterative = CONFIG % (4, 1, HOUR, strategy, CONTROLS % "UINT64")
     write_model(repository, "iterative", iterative, {"model.py": ITERATIVE})
     candidates = "oldest { max_candidate_sequences: 3 max_queue_delay_microseconds: 0 }"
     controlled(repository, "oldest", strategy=candidates, controls="")

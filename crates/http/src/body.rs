@@ -23,6 +23,20 @@ enum NoBody {
     Slow,
 }
 
+impl NoBody {
+    fn reply(self) -> Reply {
+        match self {
+            Self::TooLarge(error) => json_error(&error),
+            Self::Slow => {
+                let message = "no more of the request's body came in time";
+                status_reply(StatusCode::REQUEST_TIMEOUT, TEXT, message)
+            }
+            // Nobody is left to read this.
+            Self::Lost => status_reply(StatusCode::BAD_REQUEST, TEXT, "incomplete request"),
+        }
+    }
+}
+
 /// How long a client may send nothing in the middle of a body.
 const SILENCE: Duration = Duration::from_secs(60);
 
@@ -38,15 +52,12 @@ pub(crate) async fn receive(
     app: &App,
 ) -> Result<Bytes, Reply> {
     let received = receive_within(body, json_len, app.limits.max_body, &app.arena).await;
-    received.map_err(|none| match none {
-        NoBody::TooLarge(error) => json_error(&error),
-        NoBody::Slow => {
-            let message = "no more of the request's body came in time";
-            status_reply(StatusCode::REQUEST_TIMEOUT, TEXT, message)
-        }
-        // Nobody is left to read this.
-        NoBody::Lost => status_reply(StatusCode::BAD_REQUEST, TEXT, "incomplete request"),
-    })
+    received.map_err(NoBody::reply)
+}
+
+/// Receives a body without tensors behind its text, of which there may be less.
+pub(crate) async fn receive_text(body: &mut Incoming, app: &App) -> Result<Bytes, Reply> {
+    collect(body, 0, app.limits.max_input_size).await.map_err(NoBody::reply)
 }
 
 async fn receive_within(

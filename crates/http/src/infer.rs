@@ -13,7 +13,7 @@ use nereid_trace::{Protocol, RequestTrace};
 
 use crate::app::App;
 use crate::aside::{INLINE, aside};
-use crate::body::receive;
+use crate::body::{receive, receive_text};
 use crate::compression::{Encoding, decompress};
 use crate::header_length::JsonPart;
 use crate::reply::{Reply, infer_reply, json_error, text_error};
@@ -84,7 +84,11 @@ async fn receive_request(
         (None, JsonPart::Bytes(len)) => len,
         (None, JsonPart::Whole) => 0,
     };
-    let body = receive(body, expected, app).await?;
+    // Unless it says where its tensors begin, all of it is JSON, which is bounded.
+    let body = match (body.size_hint().exact(), json) {
+        (None, JsonPart::Whole) => receive_text(body, app).await?,
+        _ => receive(body, expected, app).await?,
+    };
     let json_len = json.within(body.len() as u64, headers).map_err(text)?;
     Ok((body, json_len))
 }
@@ -97,7 +101,7 @@ async fn receive_compressed(
 ) -> Result<(Bytes, usize), Reply> {
     let text = |error: Error| text_error(&error);
     let json = JsonPart::announced(headers).map_err(text)?;
-    let body = receive(body, 0, app).await?;
+    let body = receive_text(body, app).await?;
     let body = decompress(body, app.limits.max_input_size).await.map_err(text)?;
     let json_len = json.within(body.len() as u64, headers).map_err(text)?;
     Ok((body, json_len))
