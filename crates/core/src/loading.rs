@@ -60,7 +60,7 @@ impl Repositories {
     /// place of its configuration file.
     pub(crate) fn prepare(&self, folder: &ModelFolder, config: Option<&str>) -> Result<Prepared> {
         let mut config = match config {
-            Some(json) => named(folder, model_config::from_json(json)?)?,
+            Some(json) => accepted(folder, model_config::from_json(json)?)?,
             None => self.read_config(folder)?,
         };
         if self.auto_complete && config.backend_name().is_empty() && !config.is_ensemble() {
@@ -71,8 +71,8 @@ impl Repositories {
 
     fn read_config(&self, folder: &ModelFolder) -> Result<ModelConfig> {
         match folder.config_text(self.config_name.as_deref())? {
-            Some((path, text)) => named(folder, model_config::parse(&text, &path)?),
-            None => named(folder, ModelConfig::default()),
+            Some((path, text)) => accepted(folder, model_config::parse(&text, &path)?),
+            None => accepted(folder, ModelConfig::default()),
         }
     }
 
@@ -253,8 +253,9 @@ pub(crate) fn complete_ensemble(prepared: &Prepared) -> Result<ModelConfig> {
     Ok(config)
 }
 
-/// A configuration that does not name its model gets the folder's name; another one is a mistake.
-pub(crate) fn named(folder: &ModelFolder, mut config: ModelConfig) -> Result<ModelConfig> {
+/// A configuration that does not name its model gets the folder's name; another one is a mistake, and
+/// so are agents that nobody would run.
+pub(crate) fn accepted(folder: &ModelFolder, mut config: ModelConfig) -> Result<ModelConfig> {
     if config.name.is_empty() {
         config.name.clone_from(&folder.name);
     } else if config.name != folder.name {
@@ -262,6 +263,10 @@ pub(crate) fn named(folder: &ModelFolder, mut config: ModelConfig) -> Result<Mod
             "unexpected directory name '{}' for model '{}', directory name must equal model name",
             folder.name, config.name
         )));
+    }
+    if config.model_repository_agents.as_ref().is_some_and(|agents| !agents.agents.is_empty()) {
+        let message = format!("'model_repository_agents' of '{}': not supported yet", config.name);
+        return Err(Error::unsupported(message));
     }
     Ok(config)
 }

@@ -12,7 +12,9 @@ use nereid_repository::ModelFolder;
 use super::{cures, folder, ignored::ignored};
 use crate::instances;
 use crate::labels::Labels;
-use crate::loading::{Prepared, Repositories, chosen_versions, complete_ensemble, named, warmup};
+use crate::loading::{
+    Prepared, Repositories, accepted, chosen_versions, complete_ensemble, warmup,
+};
 use crate::scheduling::Scheduling;
 
 /// What became of a model.
@@ -105,7 +107,7 @@ fn read(
         Box::new(Finding::error(problem.what).in_file(&path).at(spot).cured_by(cure))
     })?;
     judged.text = Some(Text { path, text, places });
-    named(folder, config).map_err(|error| Box::new(judged.locate(error)))
+    accepted(folder, config).map_err(|error| Box::new(judged.locate(error)))
 }
 
 fn judge_versions(
