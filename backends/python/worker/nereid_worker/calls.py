@@ -14,6 +14,8 @@ from nereid_worker.tensor import TritonModelException
 # The batch on whose behalf a thread or an asyncio task works; 0 if nobody knows.
 batch = contextvars.ContextVar("batch", default=0)
 
+_EXTRAS_KEPT = 256
+
 
 class Calls:
     """Sends requests of this model's and brings the answers to whoever waits for them."""
@@ -27,9 +29,11 @@ class Calls:
         self._channel = channel
         self._codec = codec
         self._count = 0
+        # Answers that a thread waits for, and what to do with all others, by the call's number.
         self._answers = {}
-        self._waiting = {}
-        self._streams = weakref.WeakValueDictionary()
+        self._receivers = {}
+        # What most requests carry besides their tensors, as JSON but for the batch it is made for.
+        self._extras = {}
         channel.handlers[frames.CALL_ANSWER] = self._answered
         channel.handlers[frames.EXECUTE_NESTED] = self._nested_came
 
@@ -37,7 +41,7 @@ class Calls:
         """Runs a request on another model and waits; answers to others are kept meanwhile."""
         if decoupled:
             return self._stream(request)
-        call = self._send(request, {})
+        call = self._send(request, self._plain_extras(request))
         answers = self._answers
         self.wait(lambda: call in answers)
         return self._response(call, answers.pop(call))
@@ -49,11 +53,11 @@ class Calls:
         loop = asyncio.get_running_loop()
         future = loop.create_future()
 
-        # Registered under the number before another thread can read the answer.
-        def expect(call):
-            self._waiting[call] = (loop, future)
+        def receive(call, body):
+            del self._receivers[call]
+            _call_in(loop, self._resolve, call, future, body)
 
-        call = self._send(request, {"may_cancel": True}, expect)
+        call = self._send(request, self._extras_of(request, {"may_cancel": True}), receive)
         try:
             body = await future
         except asyncio.CancelledError:
@@ -63,36 +67,63 @@ class Calls:
 
     def _stream(self, request):
         responses = ResponseIterator(self)
+        listener = weakref.ref(responses)
 
-        def expect(call):
-            responses._call = call
-            self._streams[call] = responses
+        def receive(call, body):
+            response, last = self._part(body)
+            if last:
+                del self._receivers[call]
+            listening = listener()
+            if listening is not None:
+                listening._feed(response, last)
+            # Else dropping it releases its memory.
 
-        self._send(request, {"decoupled": True}, expect)
+        extras = self._extras_of(request, {"decoupled": True})
+        responses._call = self._send(request, extras, receive)
         return responses
 
-    def _send(self, request, extras, expect=None):
-        """Sends a request of this model's; returns the number of the call."""
-        if not self.allowed:
-            raise TritonModelException(
-                "requests to other models can only be made while 'execute' runs"
-            )
+    def _extras_of(self, request, extras):
+        """What a request carries besides its tensors, and what is in `extras`."""
         request.request_id()  # A received request may not have been parsed yet.
         for key, value in request._parsed.items():
             if value:
                 extras[key] = value
         extras["model_name"] = request._model_name
         extras["model_version"] = request._model_version
+        return json.dumps(extras)
+
+    def _plain_extras(self, request):
+        """As `_extras_of`, put together only once for requests that look alike."""
+        kind = request._kind
+        if kind is None:
+            return self._extras_of(request, {})
+        extras = self._extras.get(kind)
+        if extras is None:
+            if len(self._extras) >= _EXTRAS_KEPT:
+                self._extras.clear()
+            extras = self._extras[kind] = self._extras_of(request, {})
+        return extras
+
+    def _send(self, request, extras, receive=None):
+        """Sends a request of this model's; returns the number of the call. Its answers go to
+        `receive`, in whatever thread has read them; without it, somebody waits for them."""
+        if not self.allowed:
+            raise TritonModelException(
+                "requests to other models can only be made while 'execute' runs"
+            )
         trace = request._trace
-        extras["request"] = batch.get() if trace is None else trace._frame
-        block = self._codec.encode(request._inputs, json.dumps(extras).encode())
-        with self._channel.lock:
+        on_behalf = batch.get() if trace is None else trace._frame
+        extras = '{"request": %d, %s' % (on_behalf, extras[1:])
+        block = self._codec.encode(request._inputs, extras.encode())
+        channel = self._channel
+        with channel.lock:
             self._count += 1
             call = self._count
-            if expect is not None:
-                expect(call)
-            self._channel.out.append(frames.frame(frames.CALL, call, 1, block))
-        self._channel.flush()
+            if receive is not None:
+                # Before another thread can read the answer.
+                self._receivers[call] = receive
+            channel.out.append(frames.frame(frames.CALL, call, 1, block))
+            channel.flush()
         return call
 
     def cancel(self, call):
@@ -138,17 +169,11 @@ class Calls:
         self.nested.append((count, frame_id, body))
 
     def _answered(self, _, call, body):
-        loop, future = self._waiting.pop(call, (None, None))
-        if future is not None:
-            _call_in(loop, self._resolve, call, future, body)
-            return
-        stream = self._streams.get(call)
-        if stream is not None:
-            stream._feed(*self._part(body))
-        elif _is_part(body):
-            self._part(body)  # Nobody listens any more: dropping it releases its memory.
-        else:
+        receive = self._receivers.get(call)
+        if receive is None:
             self._answers[call] = body
+        else:
+            receive(call, body)
 
     def _resolve(self, call, future, body):
         if future.done():
@@ -166,20 +191,11 @@ class Calls:
 
     def _part(self, body):
         """One of several responses, and whether it is the last one."""
-        extras = json.loads(_extras(body))
+        _, extras_len, _, _ = frames.BLOCK.unpack_from(body, 0)
+        extras = json.loads(body[16 : 16 + extras_len])
         tensors, _, _ = self._codec.decode(body, 0, extras["lease"])
         error = errors.from_extras(extras)
         return InferenceResponse(tensors, error, extras.get("parameters")), extras["last"]
-
-
-def _extras(body):
-    _, extras_len, _, _ = frames.BLOCK.unpack_from(body, 0)
-    return body[16 : 16 + extras_len]
-
-
-def _is_part(body):
-    extras = _extras(body)
-    return bool(extras) and "lease" in json.loads(extras)
 
 
 def _call_in(loop, function, *arguments):

@@ -9,6 +9,8 @@ import numpy as np
 
 from nereid_worker import frames
 
+_HEAD = frames.HEAD.unpack_from
+
 
 class Channel:
     """Frames from and to the server.
@@ -31,6 +33,7 @@ class Channel:
         self.notify = None
         self.lock = threading.RLock()
         self._buffer = bytearray(1 << 20)
+        self._view = memoryview(self._buffer)
         self._filled = 0
         self._turn = threading.Lock()
         self._arrived = threading.Condition(threading.Lock())
@@ -90,34 +93,40 @@ class Channel:
 
     def _read(self):
         """Blocks until the server sends something."""
-        if self._filled == len(self._buffer):
-            self._buffer.extend(bytes(len(self._buffer)))
-        with memoryview(self._buffer) as view:
-            count = os.readv(self.requests, [view[self._filled :]])
+        filled, view = self._filled, self._view
+        count = os.readv(self.requests, (view[filled:] if filled else view,))
         if count == 0:
             os._exit(0)  # The server is gone; nothing that this process knows matters any more.
-        self._filled += count
-        self._split()
-
-    def _split(self):
-        buffer, at, handlers = self._buffer, 0, self.handlers
-        while self._filled - at >= 16:
-            length, kind, count, frame_id = frames.HEAD.unpack_from(buffer, at)
-            if self._filled - at < length:
-                if length > len(buffer):
-                    buffer.extend(bytes(length - len(buffer)))
+        filled += count
+        at = end = 0
+        while filled - at >= 16:
+            length, kind, count, frame_id = _HEAD(view, at)
+            end = at + length
+            if end > filled:
                 break
-            body = bytes(memoryview(buffer)[at + 16 : at + length])
-            at += length
-            handler = handlers.get(kind)
+            body = bytes(view[at + 16 : end])
+            at = end
+            handler = self.handlers.get(kind)
             if handler is None:
                 self.pending.append((kind, count, frame_id, body))
             else:
                 handler(count, frame_id, body)
-        if at:
-            rest = self._filled - at
-            buffer[:rest] = buffer[at : self._filled]
-            self._filled = rest
+        if at == filled:
+            self._filled = 0
+        elif at or end > len(view):
+            self._keep_rest(at, filled)
+        else:
+            self._filled = filled
+
+    def _keep_rest(self, at, filled):
+        """Leaves the start of a frame where there is room for all of it."""
+        rest = bytes(self._view[at:filled])
+        wanted = _HEAD(rest)[0] if len(rest) >= 16 else 0
+        if wanted > len(self._buffer):
+            self._buffer = bytearray(wanted)
+            self._view = memoryview(self._buffer)
+        self._view[: len(rest)] = rest
+        self._filled = len(rest)
 
     def send(self, frame):
         """Writes a frame, and before it what has gathered."""
@@ -140,5 +149,7 @@ class Channel:
                 body = np.array(ids, dtype=np.uint64).tobytes()
                 out.append(frames.frame(frames.RELEASE_ANSWERS, 0, 0, body))
             data = out[0] if len(out) == 1 else b"".join(out)
-            while data:
-                data = data[os.write(self.answers, data) :]
+            written = os.write(self.answers, data) if data else 0
+            while written < len(data):
+                data = data[written:]
+                written = os.write(self.answers, data)

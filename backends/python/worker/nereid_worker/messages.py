@@ -77,6 +77,7 @@ class InferenceRequest:
         "_state",
         "_trace",
         "_preferred_memory",
+        "_kind",
     )
 
     def __init__(
@@ -93,6 +94,13 @@ class InferenceRequest:
         trace: Optional[InferenceTrace] = None,
         parameters: Optional[dict] = None,
     ):
+        names = list(requested_output_names)
+        # Tells it from requests that carry something else besides their tensors, if that is little.
+        self._kind = (
+            None
+            if request_id or correlation_id or flags or timeout or parameters
+            else (model_name, model_version, *names)
+        )
         self._inputs = list(inputs)
         self._model_name = model_name
         self._model_version = model_version
@@ -100,7 +108,7 @@ class InferenceRequest:
         self._parsed = {
             "id": request_id,
             "correlation_id": correlation_id,
-            "outputs": list(requested_output_names),
+            "outputs": names,
             "flags": flags,
             "timeout": timeout,
             "parameters": parameters or {},
@@ -139,6 +147,7 @@ class InferenceRequest:
         """Sets the flags of a request that this model will send."""
         self._info("flags", 0)
         self._parsed["flags"] = flags
+        self._kind = None
 
     def timeout(self) -> int:
         """Microseconds that the request may wait in queues; 0 if there is no limit."""
@@ -228,4 +237,5 @@ def received(inputs, extras, frame_id, index, state):
     request._state = state
     request._trace = None
     request._preferred_memory = None
+    request._kind = None
     return request
