@@ -10,25 +10,27 @@ use crate::link::Part;
 /// What a request carries besides its inputs.
 pub(crate) fn of_request(request: &Request) -> Vec<u8> {
     let mut extras = Map::new();
-    let mut set = |key: &str, value: Value, given: bool| {
+    let mut set = |key: &str, given: bool, value: &dyn Fn() -> Value| {
         if given {
-            extras.insert(key.to_owned(), value);
+            extras.insert(key.to_owned(), value());
         }
     };
-    set("id", json!(request.id), !request.id.is_empty());
-    match &request.correlation {
-        CorrelationId::None => {}
-        CorrelationId::Number(id) => set("correlation_id", json!(id), true),
-        CorrelationId::Text(id) => set("correlation_id", json!(id), true),
-    }
-    set("flags", json!(request.flags), request.flags != 0);
-    set("timeout", json!(request.timeout_us), request.timeout_us != 0);
-    set("priority", json!(request.priority), request.priority != 0);
-    set("parameters", parameters_json(&request.parameters), !request.parameters.is_empty());
+    set("id", !request.id.is_empty(), &|| json!(request.id));
+    let correlation = &request.correlation;
+    set("correlation_id", *correlation != CorrelationId::None, &|| match correlation {
+        CorrelationId::None => Value::Null,
+        CorrelationId::Number(id) => json!(id),
+        CorrelationId::Text(id) => json!(id),
+    });
+    set("flags", request.flags != 0, &|| json!(request.flags));
+    set("timeout", request.timeout_us != 0, &|| json!(request.timeout_us));
+    set("priority", request.priority != 0, &|| json!(request.priority));
+    let parameters = &request.parameters;
+    set("parameters", !parameters.is_empty(), &|| parameters_json(parameters));
     let context = request.trace.as_ref().and_then(|trace| trace.context());
-    set("trace", json!(context), context.is_some());
+    set("trace", context.is_some(), &|| json!(context));
     let outputs = &request.requested_outputs;
-    set("outputs", json!(outputs), !outputs.is_empty());
+    set("outputs", !outputs.is_empty(), &|| json!(outputs));
     if extras.is_empty() { Vec::new() } else { Value::Object(extras).to_string().into_bytes() }
 }
 
