@@ -2,6 +2,11 @@
 
     python tests/golden/record.py repository FOLDER   writes the models to serve
     python tests/golden/record.py answers HTTP GRPC   asks the server that serves them, at its ports
+
+    python tests/golden/record.py python-repository FOLDER
+    python tests/golden/record.py python-answers FOLDER HTTP GRPC
+
+The Python models are served with `--model-control-mode=explicit`, and without any at the start.
 """
 
 import json
@@ -12,17 +17,30 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from golden.calls import calls  # noqa: E402
 from golden.exchange import ask  # noqa: E402
+from golden.python import scenarios  # noqa: E402
 from golden.requests import repository, requests  # noqa: E402
 
+
+def write(recording, answers):
+    """One answer a line."""
+    lines = ["%s: %s" % (json.dumps(n), json.dumps(a)) for n, a in answers.items()]
+    recording.write_text("{\n%s\n}\n" % ",\n".join(lines))
+    print("%d answers in %s" % (len(answers), recording))
+
+
 if __name__ == "__main__":
+    here = Path(__file__).parent
     what, *where = sys.argv[1:]
     if what == "repository":
         repository(*where)
-    else:
+    elif what == "answers":
         http_port, grpc_port = map(int, where)
         answers = {name: ask(http_port, *rest) for name, *rest in requests()}
         answers.update(calls(http_port, grpc_port))
-        lines = ["%s: %s" % (json.dumps(n), json.dumps(a)) for n, a in answers.items()]
-        recording = Path(__file__).with_name("triton-2.51.json")
-        recording.write_text("{\n%s\n}\n" % ",\n".join(lines))
-        print("%d answers in %s" % (len(answers), recording))
+        write(here / "triton-2.51.json", answers)
+    elif what == "python-repository":
+        scenarios.repository(*where)
+    else:
+        folder, http_port, grpc_port = where
+        answers = scenarios.answers(folder, int(http_port), int(grpc_port))
+        write(here / "python/triton-2.51.json", answers)

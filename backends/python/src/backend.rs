@@ -72,6 +72,7 @@ impl PythonBackend {
         if !model_file.is_file() {
             return Err(Error::not_found(format!("{} is not a file", model_file.display())));
         }
+        warn_of_stub(source);
         Ok(Box::new(PythonModel {
             options: Options::read(source)?,
             environment: Environment::of(source)?,
@@ -182,6 +183,19 @@ impl Backend for PythonBased {
     }
 }
 
+/// Triton needs a program of its own for every version of Python; here any interpreter will do.
+fn warn_of_stub(source: &ModelSource) {
+    let stub = source.model_dir.join("triton_python_backend_stub");
+    if stub.exists() {
+        tracing::warn!(
+            "{}: {} is not used; the model's parameter 'python' or 'EXECUTION_ENV_PATH' chooses \
+             another interpreter",
+            source.name,
+            stub.display()
+        );
+    }
+}
+
 struct PythonModel {
     options: Options,
     environment: Environment,
@@ -205,7 +219,7 @@ impl Model for PythonModel {
             &self.environment,
         );
         let (host, peers) = (self.host.clone(), self.peers.clone());
-        let link = Arc::new(Link::new(&self.source.name, placement, host, peers));
+        let link = Arc::new(Link::new(&self.source, placement, host, peers));
         let starting = Arc::downgrade(&link);
         let ending = self.host.ending.watch(move || {
             if let Some(link) = starting.upgrade() {

@@ -24,7 +24,7 @@ pub(crate) fn start(
 ) {
     let extras = extras::parse(extras);
     let model = extras["model_name"].as_str().unwrap_or_default();
-    let version = extras["model_version"].as_i64().filter(|&version| version > 0);
+    let version = extras["model_version"].as_i64().filter(|&version| version >= 0);
     let heritage = link.heritage(extras["request"].as_u64());
     let stream = extras["decoupled"].as_bool().unwrap_or_default();
     let may_cancel = stream || extras["may_cancel"].as_bool().unwrap_or_default();

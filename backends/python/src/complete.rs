@@ -41,10 +41,7 @@ pub(crate) fn complete(
         ))
     })?;
     if let Some(error) = answer["error"].as_str() {
-        return Err(Error::internal(format!(
-            "auto_complete_config of model '{}' failed: {error}",
-            source.name
-        )));
+        return Err(Error::internal(error));
     }
     match &answer["config"] {
         Value::Null => Ok(None),

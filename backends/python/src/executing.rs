@@ -130,6 +130,7 @@ impl Executing {
     pub(crate) fn respond(&mut self, index: usize, response: Option<Result<Response>>, last: bool) {
         let Some(slot) = self.requests.get_mut(index) else { return };
         let Some(mut request) = slot.take() else { return };
+        let response = response.map(|response| wanted(&request, response));
         request.responder.times.computed.get_or_insert_with(Instant::now);
         match (response, last) {
             (Some(response), true) => request.responder.answer(response),
@@ -175,9 +176,14 @@ pub(crate) enum Returned {
 
 fn answer(mut request: Request, response: Result<Response>, computed: Instant) {
     request.responder.times.computed = Some(computed);
-    let wanted = response.map(|mut response| {
+    let response = wanted(&request, response);
+    request.responder.answer(response);
+}
+
+/// A response with what its request asked for.
+fn wanted(request: &Request, response: Result<Response>) -> Result<Response> {
+    response.map(|mut response| {
         response.outputs.retain(|output| request.wants(&output.name));
         response
-    });
-    request.responder.answer(wanted);
+    })
 }

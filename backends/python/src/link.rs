@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use nereid_backend::{Batch, Host, Placement};
+use nereid_backend::{Batch, Host, ModelSource, Placement};
 use nereid_inference::{Cancellation, Error, Response, Result};
 use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
@@ -39,6 +39,8 @@ pub(crate) struct Link {
     /// Of the instance.
     pub(crate) name: String,
     pub(crate) model: String,
+    /// The outputs that its configuration names.
+    pub(crate) outputs: Vec<String>,
     /// Among the instances of the model.
     pub(crate) index: usize,
     pub(crate) host: Host,
@@ -100,10 +102,16 @@ enum Phase {
 }
 
 impl Link {
-    pub(crate) fn new(model: &str, placement: &Placement, host: Host, peers: Arc<Peers>) -> Self {
+    pub(crate) fn new(
+        source: &ModelSource,
+        placement: &Placement,
+        host: Host,
+        peers: Arc<Peers>,
+    ) -> Self {
         Self {
             name: placement.name.clone(),
-            model: model.to_owned(),
+            model: source.name.clone(),
+            outputs: source.config.output.iter().map(|output| output.name.clone()).collect(),
             index: placement.index,
             host,
             peers,

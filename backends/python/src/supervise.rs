@@ -287,8 +287,8 @@ impl Run<'_> {
         let extras = extras::parse(block.extras);
         let index = extras["request"].as_u64().unwrap_or_default() as usize;
         let last = extras["last"].as_bool().unwrap_or_default();
-        let empty = block.tensors.is_empty() && extras.get("error").is_none();
-        let response = (!empty).then(|| self.response(&block, frame.body));
+        let nothing = extras["nothing"].as_bool().unwrap_or_default();
+        let response = (!nothing).then(|| self.response(&block, frame.body));
         executing.respond(index, response, last);
         if !executing.is_over() {
             self.link.put_executing(frame.id, executing);
@@ -339,7 +339,7 @@ impl Run<'_> {
             executing.fail(&Error::new(
                 error.code(),
                 format!(
-                    "Failed to process the request(s) for model instance '{}', message: {}",
+                    "Failed to process the request(s) for model '{}', message: {}",
                     self.link.name,
                     error.message()
                 ),
@@ -373,15 +373,22 @@ impl Run<'_> {
 
     fn response(&self, block: &Block<'_>, body: &[u8]) -> Result<Response> {
         if block.extras.is_empty() {
-            return self.tensors(block, body).map(Response::new);
+            return self.outputs(block, body).map(Response::new);
         }
         let extras = extras::parse(block.extras);
         if let Some(error) = extras::error_in(&extras) {
             return Err(error);
         }
-        let mut response = Response::new(self.tensors(block, body)?);
+        let mut response = Response::new(self.outputs(block, body)?);
         response.parameters = extras::parameters_in(&extras);
         Ok(response)
+    }
+
+    /// The tensors of a response, without those that the model's configuration does not know.
+    fn outputs(&self, block: &Block<'_>, body: &[u8]) -> Result<Vec<Tensor>> {
+        let mut outputs = self.tensors(block, body)?;
+        outputs.retain(|output| self.link.outputs.contains(&output.name));
+        Ok(outputs)
     }
 
     fn tensors(&self, block: &Block<'_>, body: &[u8]) -> Result<Vec<Tensor>> {
@@ -423,6 +430,7 @@ fn describe(status: io::Result<ExitStatus>) -> String {
     match status {
         Ok(status) => match (status.code(), status.signal()) {
             (Some(code), _) => format!("exited with code {code}"),
+            (None, Some(9)) => "was ended by signal 9, as when memory runs out".to_owned(),
             (None, Some(signal)) => format!("was ended by signal {signal}"),
             (None, None) => "ended".to_owned(),
         },

@@ -1,7 +1,7 @@
 //! Tensors on their way into a frame and out of one.
 
 use bytes::Bytes;
-use nereid_arena::{ARENA_THRESHOLD, Arena};
+use nereid_arena::{ARENA_THRESHOLD, Arena, exceeds_memory};
 use nereid_inference::{Buffer, Error, Result, Tensor};
 
 use crate::frame::{Place, TensorOut};
@@ -17,7 +17,8 @@ pub(crate) fn move_to_arena<'a>(
         if len < ARENA_THRESHOLD || place_in(arena, &tensor.data).is_some() {
             continue;
         }
-        let mut chunk = arena.allocate(len).ok_or_else(|| {
+        let chunk = arena.allocate(len).filter(|_| exceeds_memory(len).is_none());
+        let mut chunk = chunk.ok_or_else(|| {
             Error::unavailable(format!(
                 "no shared memory left for tensor '{}' of {len} bytes",
                 tensor.name

@@ -5,24 +5,25 @@ models works there.
 """
 
 import json
-from typing import Any, Dict, List, Optional, Type, Union
+from typing import Any, Dict, Optional, Sequence, Type, Union
 
 import numpy as np
 
-from nereid_worker import loop as _loop
+from nereid_worker import importing as _importing, loop as _loop
 from nereid_worker.datatypes import (
-    NUMBER_OF_NAME as _NUMBER_OF_NAME,
     NUMPY_OF as _NUMPY_OF,
     NAME_OF as _NAME_OF,
-    number_of as _number_of,
+    NUMBER_OF as _NUMBER_OF,
+    STRING as _STRING,
     pack_strings as _pack_strings,
     unpack_strings as _unpack_strings,
 )
-from nereid_worker.errors import TritonError
+from nereid_worker.errors import TritonError, TritonModelException
 from nereid_worker.sender import InferenceResponseSender
 from nereid_worker.messages import InferenceRequest, InferenceResponse, InferenceTrace
 from nereid_worker.metrics import Metric, MetricFamily
-from nereid_worker.tensor import Tensor, TritonModelException
+from nereid_worker.model_config import ModelConfig
+from nereid_worker.tensor import Tensor
 
 TRITONSERVER_REQUEST_FLAG_SEQUENCE_START = 1
 TRITONSERVER_REQUEST_FLAG_SEQUENCE_END = 2
@@ -33,7 +34,9 @@ TRITONSERVER_MEMORY_CPU = 0
 TRITONSERVER_MEMORY_CPU_PINNED = 1
 TRITONSERVER_MEMORY_GPU = 2
 
-TRITON_STRING_TO_NUMPY = {_NAME_OF[number]: kind.type for number, kind in _NUMPY_OF.items()}
+TRITON_STRING_TO_NUMPY: Dict[str, Type[Any]] = {
+    _NAME_OF[number]: kind.type for number, kind in _NUMPY_OF.items()
+}
 
 
 class PreferredMemory:
@@ -43,6 +46,8 @@ class PreferredMemory:
     _warned = False
 
     def __init__(self, preferred_memory_type: int, preferred_device_id: int = 0):
+        if preferred_memory_type not in range(3):
+            raise TypeError("unknown type of memory: %r" % (preferred_memory_type,))
         if preferred_memory_type == TRITONSERVER_MEMORY_GPU and not PreferredMemory._warned:
             PreferredMemory._warned = True
             Logger.log_warn("GPU memory is preferred, but responses lie in the CPU's memory")
@@ -53,11 +58,19 @@ class PreferredMemory:
 class Logger:
     """Writes to the server's log under the model's name."""
 
-    INFO, WARNING, ERROR, VERBOSE = "INFO", "WARNING", "ERROR", "VERBOSE"
+    class LogLevel:
+        """The levels; `Logger` has them too."""
+
+        INFO, WARNING, ERROR, VERBOSE = "INFO", "WARNING", "ERROR", "VERBOSE"
+
+    INFO, WARNING = LogLevel.INFO, LogLevel.WARNING
+    ERROR, VERBOSE = LogLevel.ERROR, LogLevel.VERBOSE
 
     @staticmethod
-    def log(message: str, level: str = "INFO") -> None:
+    def log(message: str, level: str = LogLevel.INFO) -> None:
         """Logs a message at `Logger.INFO`, `WARNING`, `ERROR` or `VERBOSE`."""
+        if level not in (Logger.INFO, Logger.WARNING, Logger.ERROR, Logger.VERBOSE):
+            raise TypeError("unknown level: %r" % (level,))
         if _loop.worker is None:
             print("%s: %s" % (level, message))
         else:
@@ -82,6 +95,13 @@ class Logger:
     def log_verbose(message: str) -> None:
         """Logs what only matters when looking for something."""
         Logger.log(message, Logger.VERBOSE)
+
+
+def get_model_dir() -> str:
+    """The folder of the version that is being served, where its `model.py` lies."""
+    if _importing.version_dir is None:
+        raise TritonModelException("a model has a folder only with a server: none is here")
+    return _importing.version_dir
 
 
 def load_model(
@@ -111,9 +131,11 @@ def is_model_ready(model_name: str, model_version: str = "") -> bool:
     return _ask(asked)["ready"]
 
 
-def _ask(asked, tensors=()):
+def _ask(asked: Dict[str, Any], tensors: Sequence[Tensor] = ()) -> Dict[str, Any]:
     if _loop.worker is None:
         raise TritonModelException("models can only be looked after with a server: none is here")
+    if _loop.worker.finalizing:
+        raise TritonModelException("models cannot be looked after in the 'finalize' function")
     return _loop.worker.calls.ask(asked, tensors)
 
 
@@ -143,7 +165,7 @@ def get_output_config_by_name(model_config: Union[dict, str], name: str) -> Opti
     return _entry(model_config, "output", name)
 
 
-def _entry(model_config, kind, name):
+def _entry(model_config: Union[dict, str], kind: str, name: str) -> Optional[dict]:
     if isinstance(model_config, str):
         model_config = json.loads(model_config)
     for entry in model_config.get(kind, []):
@@ -162,84 +184,31 @@ def triton_string_to_numpy(triton_type_string: str) -> Type[Any]:
     return TRITON_STRING_TO_NUMPY[triton_type_string]
 
 
-def triton_to_numpy_type(data_type: int) -> Type[Any]:
-    """numpy's type for the number of a datatype in the configuration's schema."""
-    return _NUMPY_OF[data_type].type
+def triton_to_numpy_type(data_type: int) -> Optional[Type[Any]]:
+    """numpy's type for the number of a datatype in the configuration's schema, or None."""
+    kind = _NUMPY_OF.get(data_type)
+    return None if kind is None else kind.type
 
 
-def numpy_to_triton_type(data_type: Type[Any]) -> int:
-    """The number of a datatype in the configuration's schema for a numpy type."""
-    return _number_of(np.dtype(data_type))
+def numpy_to_triton_type(data_type: Type[Any]) -> Optional[int]:
+    """The number of a datatype in the configuration's schema for a numpy type, or None."""
+    dtype = np.dtype(data_type)
+    return _STRING if dtype.kind == "S" else _NUMBER_OF.get(dtype)
 
 
-def serialize_byte_tensor(input_tensor: np.ndarray) -> Optional[np.ndarray]:
-    """The bytes of a string tensor, as one element: every string behind its length (uint32)."""
+def serialize_byte_tensor(input_tensor: np.ndarray) -> Union[bytes, tuple, None]:
+    """The bytes of a string tensor: every string behind its length (uint32, little-endian).
+
+    An empty tensor is `()`, and None is what comes of an array that holds no strings.
+    """
     if input_tensor.size == 0:
-        return None
-    return np.asarray(_pack_strings(input_tensor), dtype=np.object_)
+        return ()
+    return _pack_strings(input_tensor) if input_tensor.dtype.kind in "OS" else None
 
 
 def deserialize_bytes_tensor(encoded_tensor: bytes) -> np.ndarray:
-    """The strings in the bytes of a string tensor, as a flat object array of `bytes`."""
+    """The strings in the bytes of a string tensor, as a flat object array of `bytes`.
+
+    Raises `struct.error` where the bytes end within a string.
+    """
     return _unpack_strings(encoded_tensor)
-
-
-class ModelConfig:
-    """The configuration that `auto_complete_config` may add to."""
-
-    def __init__(self, model_config: Union[str, Dict[str, Any]]):
-        config = json.loads(model_config) if isinstance(model_config, str) else model_config
-        self._model_config = config
-
-    def as_dict(self) -> Dict[str, Any]:
-        """The configuration as a dictionary."""
-        return self._model_config
-
-    def set_max_batch_size(self, max_batch_size: int) -> None:
-        """Sets the largest batch, unless the configuration has one already that is smaller."""
-        present = self._model_config.get("max_batch_size", 0)
-        if present == 0:
-            self._model_config["max_batch_size"] = max_batch_size
-        elif max_batch_size > present:
-            raise ValueError(
-                "configuration specified max_batch_size %d, but in auto_complete_config function "
-                "for model '%s' specified max_batch_size %d"
-                % (present, self._model_config.get("name", ""), max_batch_size)
-            )
-
-    def add_input(self, tensor: Dict[str, Any]) -> None:
-        """Adds an input: `{"name": …, "data_type": "TYPE_…", "dims": […]}`."""
-        self._add("input", tensor)
-
-    def add_output(self, tensor: Dict[str, Any]) -> None:
-        """Adds an output: `{"name": …, "data_type": "TYPE_…", "dims": […]}`."""
-        self._add("output", tensor)
-
-    def _add(self, kind, tensor):
-        for key in ("name", "data_type", "dims"):
-            if key not in tensor:
-                raise ValueError("%s '%s' misses '%s'" % (kind, tensor.get("name", ""), key))
-        if tensor["data_type"] not in _NUMBER_OF_NAME:
-            raise ValueError("unknown datatype '%s'" % tensor["data_type"])
-        present: List[dict] = self._model_config.setdefault(kind, [])
-        for entry in present:
-            if entry["name"] == tensor["name"]:
-                same = (entry["data_type"], list(entry["dims"])) == (
-                    tensor["data_type"],
-                    list(tensor["dims"]),
-                )
-                if not same:
-                    raise ValueError("%s '%s' is given twice" % (kind, tensor["name"]))
-                return
-        present.append(dict(tensor))
-
-    def set_dynamic_batching(self) -> None:
-        """Turns the dynamic batcher on, unless another scheduler is configured."""
-        for scheduler in ("sequence_batching", "ensemble_scheduling"):
-            if self._model_config.get(scheduler):
-                raise ValueError("configuration has %s already" % scheduler)
-        self._model_config.setdefault("dynamic_batching", {})
-
-    def set_model_transaction_policy(self, policy: Dict[str, Any]) -> None:
-        """Sets `{"decoupled": bool}`."""
-        self._model_config["model_transaction_policy"] = dict(policy)

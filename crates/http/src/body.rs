@@ -7,7 +7,7 @@ use http_body_util::BodyExt;
 use hyper::StatusCode;
 use hyper::body::{Body, Incoming};
 use hyper::header::{EXPECT, HeaderMap};
-use nereid_arena::{ALIGNMENT, ARENA_THRESHOLD, Arena, Chunk};
+use nereid_arena::{ALIGNMENT, ARENA_THRESHOLD, Arena, Chunk, exceeds_memory};
 use nereid_inference::{Error, Result};
 use tokio::time::timeout;
 
@@ -71,6 +71,11 @@ async fn receive_within(
         Some(Ok(len)) if len <= max_body => len,
         Some(_) => return Err(too_large(max_body)),
     };
+    if let Some(left) = exceeds_memory(len) {
+        return Err(NoBody::TooLarge(Error::unavailable(format!(
+            "request of {len} bytes does not fit into the {left} bytes of memory that are left"
+        ))));
+    }
     if len >= ARENA_THRESHOLD {
         let start = start_for(json_len);
         return match arena.allocate(start + len) {

@@ -5,6 +5,9 @@ import os
 import signal
 import sys
 
+# Of 1000: as if it had this share of the machine's memory besides its own.
+_SOONER = 300
+
 
 def die_with_server() -> None:
     """Ask the kernel to end this process when the server ends, however it ends."""
@@ -15,8 +18,22 @@ def die_with_server() -> None:
         os._exit(0)
 
 
+def die_before_server() -> None:
+    """Where memory runs out, the kernel should end a model and not the server, which shares the
+    memory of all tensors with it."""
+    try:
+        with open("/proc/self/oom_score_adj") as score:
+            present = int(score.read())
+        if present < _SOONER:
+            with open("/proc/self/oom_score_adj", "w") as score:
+                score.write(str(_SOONER))
+    except (OSError, ValueError):
+        pass  # It is a wish, and not every container has this file.
+
+
 if __name__ == "__main__":
     die_with_server()
+    die_before_server()
     # A Ctrl-C in a terminal is for the server, which then ends its workers in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

@@ -8,8 +8,8 @@ import weakref
 from collections import deque
 
 from nereid_worker import errors, frames
+from nereid_worker.errors import TritonModelException
 from nereid_worker.messages import InferenceResponse
-from nereid_worker.tensor import TritonModelException
 
 # The batch on whose behalf a thread or an asyncio task works; 0 if nobody knows.
 batch = contextvars.ContextVar("batch", default=0)
@@ -46,24 +46,21 @@ class Calls:
         self.wait(lambda: call in answers)
         return self._response(call, answers.pop(call))
 
-    async def exec_async(self, request, decoupled):
-        """As `exec`, but the event loop waits."""
-        if decoupled:
-            return self._stream(request)
+    def exec_async(self, request, decoupled):
+        """As `exec`, but gives back at once what the event loop can wait for."""
         loop = asyncio.get_running_loop()
         future = loop.create_future()
+        if decoupled:
+            future.set_result(self._stream(request))
+            return future
 
         def receive(call, body):
             del self._receivers[call]
             _call_in(loop, self._resolve, call, future, body)
 
         call = self._send(request, self._extras_of(request, {"may_cancel": True}), receive)
-        try:
-            body = await future
-        except asyncio.CancelledError:
-            self.cancel(call)
-            raise
-        return self._response(call, body)
+        future.add_done_callback(lambda done: done.cancelled() and self.cancel(call))
+        return future
 
     def _stream(self, request):
         responses = ResponseIterator(self)
@@ -108,9 +105,7 @@ class Calls:
         """Sends a request of this model's; returns the number of the call. Its answers go to
         `receive`, in whatever thread has read them; without it, somebody waits for them."""
         if not self.allowed:
-            raise TritonModelException(
-                "requests to other models can only be made while 'execute' runs"
-            )
+            raise TritonModelException("BLS is only supported during the 'execute' function.")
         trace = request._trace
         on_behalf = batch.get() if trace is None else trace._frame
         extras = '{"request": %d, %s' % (on_behalf, extras[1:])
@@ -180,7 +175,10 @@ class Calls:
             # Nobody waits any more; looking at the answer and dropping it releases its memory.
             self._codec.decode(body, 0, call)
         else:
-            future.set_result(body)
+            try:
+                future.set_result(self._response(call, body))
+            except Exception as error:
+                future.set_exception(error)
 
     def _response(self, call, body):
         tensors, extras, _ = self._codec.decode(body, 0, call)

@@ -9,7 +9,7 @@ import weakref
 import numpy as np
 
 from nereid_worker import errors, frames, tensor
-from nereid_worker.datatypes import STRING, pack_strings
+from nereid_worker.datatypes import STRING
 
 _INLINE_BELOW = 1 << 16
 _DESCRIPTIONS_KEPT = 1024
@@ -45,10 +45,8 @@ class Codec:
         for one in tensors:
             array = one._array
             number = one._number
-            if array is None:
+            if array is None or number == STRING:
                 self._place_bytes(one._data, places, data, taken)
-            elif number == STRING:
-                self._place_bytes(pack_strings(array), places, data, taken)
             elif array.nbytes < _INLINE_BELOW:
                 packed = array.tobytes()
                 places.append((frames.INLINE, len(packed)))

@@ -9,8 +9,8 @@ import os
 import sys
 import traceback
 
+from nereid_worker.errors import Refusal
 from nereid_worker.importing import describe_error, import_model
-from nereid_worker.tensor import TritonModelException
 
 
 def complete(start):
@@ -22,9 +22,9 @@ def complete(start):
         return None
     completed = model.auto_complete_config(ModelConfig(start["config"]))
     if not isinstance(completed, ModelConfig):
-        raise TritonModelException(
+        raise Refusal(
             "auto_complete_config function in model '%s' must return a valid pb.ModelConfig object."
-            % start["model_file"]
+            % start["config"].get("name", "")
         )
     return completed.as_dict()
 

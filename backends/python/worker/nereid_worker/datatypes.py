@@ -4,6 +4,8 @@ import struct
 
 import numpy as np
 
+from nereid_worker.errors import TritonModelException
+
 # Number in model_config.proto, name in a configuration, numpy's type.
 _ROWS = (
     (1, "TYPE_BOOL", np.bool_),
@@ -27,7 +29,6 @@ NUMPY_OF = {number: np.dtype(kind) for number, _, kind in _ROWS}
 NUMBER_OF = {np.dtype(kind): number for number, _, kind in _ROWS}
 NAME_OF = {number: name for number, name, _ in _ROWS}
 NAME_OF[BF16] = "TYPE_BF16"
-NUMBER_OF_NAME = {name: number for number, name in NAME_OF.items()}
 
 
 def number_of(dtype):
@@ -36,7 +37,7 @@ def number_of(dtype):
     if number is None:
         if dtype.kind in "SUO":
             return STRING
-        raise TypeError("numpy dtype %s has no counterpart among Triton's datatypes" % dtype)
+        raise TritonModelException("NumPy dtype is not supported.")
     return number
 
 
@@ -65,6 +66,8 @@ def unpack_strings(data):
         at += 4
         elements.append(data[at : at + length])
         at += length
+    if at > len(data):
+        raise struct.error("the last string has %d bytes more than there are" % (at - len(data)))
     array = np.empty(len(elements), dtype=np.object_)
     array[:] = elements
     return array

@@ -1,4 +1,13 @@
-"""`pb_utils.TritonError`."""
+"""`pb_utils.TritonError` and `pb_utils.TritonModelException`."""
+
+
+class TritonModelException(Exception):
+    """What the module raises where a model asks for something that cannot be done."""
+
+
+class Refusal(TritonModelException):
+    """What the worker itself has to say of a model: its text stands for itself, without a name or
+    a traceback."""
 
 
 class TritonError:
@@ -25,6 +34,10 @@ class TritonError:
     )
 
     def __init__(self, message: str, code: int = INTERNAL):
+        if not isinstance(message, str):
+            raise TypeError("message must be a str, got %s" % type(message).__name__)
+        if not isinstance(code, int) or not 0 <= code < len(self._NAMES):
+            raise TypeError("code must be one of TritonError's codes, got %r" % (code,))
         self._message = message
         self._code = code
 

@@ -5,11 +5,16 @@ import os
 import sys
 import traceback
 
-from nereid_worker.tensor import TritonModelException
+from nereid_worker.errors import Refusal
+
+# The folder of the version that this process serves, once its model is imported.
+version_dir = None
 
 
 def import_model(start):
     """Imports the model file as Triton does: its neighbours can be imported too."""
+    global version_dir
+    version_dir = start["version_dir"]
     for folder in (start.get("backend_dir"), start["model_dir"], start["version_dir"]):
         if folder and folder not in sys.path:
             sys.path.insert(0, folder)
@@ -17,7 +22,7 @@ def import_model(start):
     name = "model_%s" % abs(hash(path))
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None:
-        raise TritonModelException("%s is not a Python file" % path)
+        raise Refusal("%s is not a Python file" % path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)
@@ -26,9 +31,11 @@ def import_model(start):
 
 def describe_error(error):
     """The error for the client: its kind, its text, and where it happened."""
+    if isinstance(error, Refusal):
+        return str(error)
     if isinstance(error, SyntaxError):
         return "".join(traceback.format_exception_only(type(error), error)).rstrip()
-    lines = ["%s: %s" % (type(error).__name__, error), "", "At:"]
+    lines = ["%s: %s" % (type(error).__name__, str(error) or "<EMPTY MESSAGE>"), "", "At:"]
     if isinstance(error, ModuleNotFoundError):
         lines[0] += " (looked for in the environment of %s)" % sys.executable
     steps = traceback.extract_tb(error.__traceback__)

@@ -14,11 +14,11 @@ import traceback
 from nereid_worker import calls, errors, frames, messages
 from nereid_worker.channel import Channel
 from nereid_worker.codec import Codec
+from nereid_worker.errors import Refusal
 from nereid_worker.importing import describe_error, import_model
 from nereid_worker.memory import Arena
 from nereid_worker.messages import InferenceResponse
 from nereid_worker.sender import InferenceResponseSender
-from nereid_worker.tensor import Tensor, TritonModelException
 
 # The worker of this process, while there is a server.
 worker = None
@@ -60,6 +60,7 @@ class Worker:
         self.threads = 1
         self.is_async = False
         self.ending = False
+        self.finalizing = False
         # (frame, place in the batch) of requests that the model has asked about.
         self.watched = set()
         self.cancelled = set()
@@ -115,12 +116,10 @@ class Worker:
         self.threads = start.get("execute_threads", 1)
         module = import_model(start)
         if not hasattr(module, "TritonPythonModel"):
-            raise TritonModelException(
-                "%s has no class TritonPythonModel" % start["model_file"]
-            )
+            raise Refusal("%s has no class TritonPythonModel" % start["model_file"])
         self.model = module.TritonPythonModel()
         if not hasattr(self.model, "execute"):
-            raise TritonModelException("class TritonPythonModel has no method execute")
+            raise Refusal("class TritonPythonModel has no method execute")
         if hasattr(self.model, "initialize"):
             self.model.initialize(args)
         self.is_async = inspect.iscoroutinefunction(self.model.execute)
@@ -140,7 +139,7 @@ class Worker:
             responses = self.model.execute(requests)
             answer = self._answer(requests, frame_id, responses)
         except BaseException as error:  # a model may even ask to exit
-            answer = self._failed(frame_id, error)
+            answer = self._fail(frame_id, error, borrowed)
         finally:
             calls.batch.reset(outer)
         self._forget(requests)
@@ -192,7 +191,7 @@ class Worker:
                 responses = await running
                 answer = self._answer(requests, frame_id, responses)
         except Exception as error:
-            answer = self._failed(frame_id, error)
+            answer = self._fail(frame_id, error, borrowed)
         self._forget(requests)
         with self.channel.lock:
             requests = responses = running = None
@@ -251,6 +250,16 @@ class Worker:
                 self.watched.discard((request._frame, request._index))
                 self.cancelled.discard((request._frame, request._index))
 
+    def _fail(self, frame_id, error, borrowed):
+        """Puts the error into the next write, before the response senders that its traceback holds
+        go and say that they were dropped. Returns what is left to be written: nothing."""
+        answer = self._failed(frame_id, error)
+        with self.channel.lock:
+            if borrowed:
+                self.channel.out.append(self.codec.keep(frame_id, borrowed))
+            self.channel.out.append(answer)
+        return b""
+
     def _failed(self, frame_id, error):
         """The frame for an error, whose traceback goes to the log."""
         traceback.print_exc()
@@ -260,6 +269,7 @@ class Worker:
     def finalize(self):
         """Lets the model say good-bye."""
         self.calls.allowed = False
+        self.finalizing = True
         try:
             if hasattr(self.model, "finalize"):
                 self.model.finalize()
@@ -378,19 +388,19 @@ async def _result(awaitable):
 
 def _refuse_responses(responses):
     if responses is not None:
-        raise TritonModelException(
+        raise Refusal(
             "Python model '%s' is using the decoupled mode and the execute function must return "
             "None." % worker.state.model_name
         )
 
 
 def _check_responses(requests, responses):
-    if not isinstance(responses, (list, tuple)):
-        raise TritonModelException(
-            "Expected a list in the execute return, found type '%s'." % type(responses).__name__
+    if not isinstance(responses, list):
+        raise Refusal(
+            "Expected a list in the execute return, found type '%s'." % type(responses)
         )
     if len(responses) != len(requests):
-        raise TritonModelException(
+        raise Refusal(
             "Number of InferenceResponse objects do not match the number of InferenceRequest "
             "objects. InferenceRequest(s) size is:%d, and InferenceResponse(s) size is:%d\n"
             % (len(requests), len(responses))
@@ -401,16 +411,10 @@ def _check_responses(requests, responses):
         ):
             continue
         if not isinstance(response, InferenceResponse):
-            raise TritonModelException(
+            raise Refusal(
                 "Expected an 'InferenceResponse' object in the execute function return list, "
-                "found type '%s'." % type(response).__name__
+                "found type '%s'." % type(response)
             )
-        for output in response._outputs:
-            if not isinstance(output, Tensor):
-                raise TritonModelException(
-                    "Expected a 'Tensor' among the outputs of a response, found type '%s'."
-                    % type(output).__name__
-                )
 
 
 def run():

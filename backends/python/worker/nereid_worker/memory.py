@@ -32,6 +32,8 @@ class Arena:
     def allocate(self, length):
         """A chunk of the span; it stays taken until the server releases it."""
         size = _size_class(length)
+        if size >= _LARGE:
+            _check_memory(length)
         with self._lock:
             free = self._free.get(size)
             if free:
@@ -44,7 +46,7 @@ class Arena:
                 size = min((s for s, free in self._free.items() if s > size and free), default=0)
                 if not size:
                     raise MemoryError(
-                        "no shared memory left for an output of %d bytes" % length
+                        "no shared memory left for a tensor of %d bytes" % length
                     )
                 offset = self._free[size].pop()
             self._class_of[offset] = size
@@ -64,6 +66,22 @@ class Arena:
             size = self._class_of.pop(offset, None)
             if size is not None:
                 self._free.setdefault(size, []).append(offset)
+
+
+# Who takes less is not checked: the answer would cost more than it is worth.
+_LARGE = 256 << 20
+
+
+def _check_memory(length):
+    """Refuses what is more than the machine has left: writing it would end this process, or
+    another one."""
+    with open("/proc/meminfo") as lines:
+        left = [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+    if left and length > left[0]:
+        raise MemoryError(
+            "a tensor of %d bytes does not fit into the %d bytes of memory that are left"
+            % (length, left[0])
+        )
 
 
 def _size_class(length):

@@ -1,10 +1,11 @@
 """`pb_utils.InferenceRequest` and `pb_utils.InferenceResponse`."""
 
 import json
-from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Union
+import operator
+from typing import TYPE_CHECKING, Any, Awaitable, List, Optional, Sequence, Union
 
-from nereid_worker.errors import TritonError
-from nereid_worker.tensor import Tensor, TritonModelException
+from nereid_worker.errors import TritonError, TritonModelException
+from nereid_worker.tensor import Tensor
 
 if TYPE_CHECKING:
     from nereid_worker.calls import ResponseIterator
@@ -22,9 +23,12 @@ class InferenceResponse:
         error: Optional[TritonError] = None,
         parameters: Optional[dict] = None,
     ):
+        for tensor in output_tensors:
+            if not isinstance(tensor, Tensor):
+                _refuse_output(tensor)
+        if error is not None and not isinstance(error, TritonError):
+            raise TypeError("error must be a TritonError, got %s" % type(error).__name__)
         self._outputs = output_tensors
-        if isinstance(error, str):
-            error = TritonError(error)
         self._error = error
         self._parameters = parameters
 
@@ -43,6 +47,12 @@ class InferenceResponse:
     def parameters(self) -> str:
         """The response's parameters as JSON text."""
         return json.dumps(self._parameters or {})
+
+
+def _refuse_output(tensor):
+    if tensor is None:
+        raise TritonModelException("Output tensor for inference response should not be empty.")
+    raise TypeError("output_tensors must hold Tensors, got %s" % type(tensor).__name__)
 
 
 class InferenceTrace:
@@ -94,6 +104,8 @@ class InferenceRequest:
         trace: Optional[InferenceTrace] = None,
         parameters: Optional[dict] = None,
     ):
+        _check_request(inputs, requested_output_names, model_name)
+        _check_parameters(parameters)
         names = list(requested_output_names)
         # Tells it from requests that carry something else besides their tensors, if that is little.
         self._kind = (
@@ -107,10 +119,10 @@ class InferenceRequest:
         self._extras = b""
         self._parsed = {
             "id": request_id,
-            "correlation_id": correlation_id,
+            "correlation_id": _correlation_id(correlation_id),
             "outputs": names,
-            "flags": flags,
-            "timeout": timeout,
+            "flags": _unsigned("flags", flags),
+            "timeout": _unsigned("timeout", timeout),
             "parameters": parameters or {},
         }
         self._frame = 0
@@ -207,11 +219,50 @@ class InferenceRequest:
         """
         return _worker().calls.exec(self, decoupled)
 
-    async def async_exec(
+    def async_exec(
         self, decoupled: bool = False
-    ) -> Union[InferenceResponse, "ResponseIterator"]:
-        """Like `exec`, for `async def execute`: other work goes on meanwhile."""
-        return await _worker().calls.exec_async(self, decoupled)
+    ) -> "Awaitable[Union[InferenceResponse, ResponseIterator]]":
+        """Like `exec`, for `async def execute`: sends the request at once; other work goes on until
+        the answer is awaited."""
+        return _worker().calls.exec_async(self, decoupled)
+
+
+def _check_request(inputs, requested_output_names, model_name):
+    if not isinstance(model_name, str):
+        raise TypeError("model_name must be a str, got %s" % type(model_name).__name__)
+    for tensor in inputs:
+        if not isinstance(tensor, Tensor):
+            raise TypeError("inputs must hold Tensors, got %s" % type(tensor).__name__)
+    names = requested_output_names
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise TypeError("requested_output_names must be a list of str, got %r" % (names,))
+
+
+def _check_parameters(parameters):
+    if parameters is None:
+        return
+    if not isinstance(parameters, dict):
+        raise TritonModelException("Expect parameters to be a dict, got %s" % type(parameters))
+    for key, value in parameters.items():
+        if not isinstance(key, str):
+            raise TritonModelException(
+                "Expect parameters keys to have type str, found type %s" % type(key)
+            )
+        if not isinstance(value, (bool, int, str)):
+            raise TritonModelException(
+                "Expect parameters values to have type bool/int/str, found type %s" % type(value)
+            )
+
+
+def _correlation_id(value):
+    return value if isinstance(value, str) else _unsigned("correlation_id", value)
+
+
+def _unsigned(name, value):
+    number = operator.index(value)
+    if number < 0:
+        raise TypeError("%s must not be negative, got %d" % (name, number))
+    return number
 
 
 def _worker():

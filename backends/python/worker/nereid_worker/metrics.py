@@ -4,7 +4,7 @@ import itertools
 from typing import Dict, List, Optional
 
 from nereid_worker import calls, frames
-from nereid_worker.tensor import TritonModelException
+from nereid_worker.errors import TritonModelException
 
 _numbers = itertools.count(1)
 _KINDS = ("COUNTER", "GAUGE", "HISTOGRAM")
@@ -111,7 +111,7 @@ class MetricFamily(_Kept):
 
     def __init__(self, name: str, description: str, kind: int = COUNTER):
         if kind not in (self.COUNTER, self.GAUGE, self.HISTOGRAM):
-            raise TritonModelException("unknown kind of metric: %r" % (kind,))
+            raise TypeError("unknown kind of metric: %r" % (kind,))
         self._kind = kind
         super().__init__(do="metric_family", name=name, help=description, kind=kind)
 

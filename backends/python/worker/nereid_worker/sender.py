@@ -3,8 +3,8 @@
 from typing import Optional
 
 from nereid_worker import errors, frames
+from nereid_worker.errors import TritonModelException
 from nereid_worker.messages import InferenceResponse
-from nereid_worker.tensor import TritonModelException
 
 _FINAL = 1
 
@@ -28,9 +28,9 @@ class InferenceResponseSender:
                 "Unable to send response. Response sender has been closed."
             )
         if flags not in (0, _FINAL):
-            raise TritonModelException(
-                "Unable to send response. Unsupported flag %d was provided." % flags
-            )
+            raise TritonModelException("Unable to send response. Unsupported flag provided.")
+        if response is not None and not isinstance(response, InferenceResponse):
+            raise TypeError("response must be an InferenceResponse, got %r" % (response,))
         if response is None and flags == 0:
             raise TritonModelException(
                 "Inference Response object must be provided when the response flags is set to zero."
@@ -41,7 +41,10 @@ class InferenceResponseSender:
         self._closed = flags == _FINAL or not self._decoupled and self._sent > 0
         extras = {"request": self._index, "last": self._closed}
         codec = self._worker.codec
-        block = codec.encode_response(InferenceResponse() if response is None else response, extras)
+        if response is None:
+            block = codec.note({**extras, "nothing": True})
+        else:
+            block = codec.encode_response(response, extras)
         self._worker.channel.send(frames.frame(frames.RESPONSE, self._frame, 1, block))
 
     def _check_single(self, response, flags):

@@ -4,18 +4,17 @@ from typing import Any, List, Tuple
 
 import numpy as np
 
+from nereid_worker import device, dlpack
 from nereid_worker.datatypes import (
     BF16,
     NAME_OF,
     NUMPY_OF,
     STRING,
     number_of,
+    pack_strings,
     unpack_strings,
 )
-
-
-class TritonModelException(Exception):
-    """What the module raises where a model asks for something that cannot be done."""
+from nereid_worker.errors import TritonModelException
 
 
 class Tensor:
@@ -29,14 +28,16 @@ class Tensor:
 
     def __init__(self, name: str, array: np.ndarray):
         if not isinstance(array, np.ndarray):
-            raise TritonModelException(
-                "Tensor type and input type must be numpy.ndarray, got %s" % type(array).__name__
-            )
+            raise TypeError("a tensor is made of a numpy.ndarray, got %s" % type(array).__name__)
+        if not isinstance(name, str):
+            raise TypeError("a tensor's name must be a str, got %s" % type(name).__name__)
         self._name = name
         self._number = number_of(array.dtype)
         self._shape = array.shape
         self._array = array
-        self._data = None
+        # The model may write to an array of strings before they are sent; numbers are sent as they
+        # are then.
+        self._data = pack_strings(array) if self._number == STRING else None
         self._keep = None
 
     def name(self) -> str:
@@ -55,7 +56,10 @@ class Tensor:
                 array = unpack_strings(self._data)
                 array = array.reshape(self._shape)
             elif number == BF16:
-                raise TritonModelException("Tensor is stored in BF16, which numpy does not have")
+                raise TritonModelException(
+                    "Tensor dtype is BF16 and cannot be converted to NumPy. Use to_dlpack() and "
+                    "from_dlpack() instead."
+                )
             else:
                 array = np.ndarray(self._shape, NUMPY_OF[number], self._data)
             self._array = array
@@ -79,84 +83,37 @@ class Tensor:
 
     def __dlpack__(self, *, stream: Any = None, **_: Any) -> Any:
         if self._number == STRING:
-            raise TritonModelException("DLPack does not support string tensors.")
-        array = self.as_numpy()
-        if array.dtype == np.bool_:
-            # DLPack gained booleans late; Triton hands them over as bytes.
-            array = array.view(np.uint8)
-        return _Exporter(array).__dlpack__()
+            raise TritonModelException("DLPack does not have support for string tensors.")
+        if self._number == BF16:
+            return dlpack.capsule_of(np.ndarray(self._shape, np.uint16, self._data), BF16)
+        return dlpack.capsule_of(self.as_numpy(), self._number)
 
     def __dlpack_device__(self) -> Tuple[int, int]:
-        return (1, 0)
+        return (dlpack.CPU, 0)
 
     @staticmethod
     def from_dlpack(name: str, tensor: Any) -> "Tensor":
         """A tensor over the memory of a DLPack capsule or of anything with `__dlpack__`.
 
-        The memory must be C-contiguous and on the CPU.
+        The memory must be C-contiguous. A tensor of a GPU is copied into the CPU's memory.
         """
-        if hasattr(tensor, "__dlpack__"):
-            array = _from_dlpack_object(tensor)
-        else:
-            array = np.from_dlpack(_Capsule(tensor))
-        if not array.flags.c_contiguous:
+        if not dlpack.is_capsule(tensor):
+            if not hasattr(tensor, "__dlpack__"):
+                raise TritonModelException(
+                    "Provided tensor is not supported. Tensor must be a DLPack capsule or have "
+                    "`__dlpack__` and `__dlpack_device__` attributes"
+                )
+            tensor = device.on_cpu(tensor)
+        try:
+            array, number = dlpack.array_of(tensor)
+        except dlpack.NotContiguous:
             raise TritonModelException(
                 "DLPack tensor is not contiguous. Only contiguous DLPack tensors that are stored "
                 "in C-Order are supported."
-            )
+            ) from None
+        if number == BF16:
+            return received(name, BF16, array.shape, array.reshape(-1).view(np.uint8).data)
         return Tensor(name, array)
-
-
-def _from_dlpack_object(tensor):
-    if isinstance(tensor, np.ndarray):
-        return tensor
-    device = tensor.__dlpack_device__()
-    if device[0] != 1:
-        _warn_of_copy(device)
-        tensor = tensor.cpu()
-    try:
-        return np.from_dlpack(tensor)
-    except (BufferError, RuntimeError, TypeError):
-        # Booleans of older frameworks, and tensors that require gradients.
-        if hasattr(tensor, "detach"):
-            return tensor.detach().numpy()
-        raise
-
-
-_warned = set()
-
-
-def _warn_of_copy(device):
-    """Says once for each device that its tensors are copied."""
-    if device in _warned:
-        return
-    _warned.add(device)
-    from triton_python_backend_utils import Logger
-
-    Logger.log_warn("tensors of DLPack device %s are copied into the CPU's memory" % (device,))
-
-
-class _Capsule:
-    """Lets numpy take a bare capsule."""
-
-    def __init__(self, capsule):
-        self._capsule = capsule
-
-    def __dlpack__(self, **_):
-        return self._capsule
-
-    def __dlpack_device__(self):
-        return (1, 0)
-
-
-class _Exporter:
-    """Exports an array as a capsule, even one that numpy holds to be read-only."""
-
-    def __init__(self, array):
-        self._array = array if array.flags.writeable else array.copy()
-
-    def __dlpack__(self):
-        return self._array.__dlpack__()
 
 
 def received(name, number, shape, data):

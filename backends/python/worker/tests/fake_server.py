@@ -132,7 +132,7 @@ class Server:
         while data:
             data = data[os.write(self.requests, data) :]
 
-    def next(self, timeout=10.0):
+    def next(self, timeout=60.0):
         """The next frame as (kind, id, blocks): each block is (tensors by name, extras)."""
         until = time.monotonic() + timeout
         while True:

@@ -229,35 +229,6 @@ class TritonPythonModel:
     assert b2[0][1] == {"request": 0, "last": True}
 
 
-def test_dlpack(serve):
-    source = MODEL + """
-        t = pb_utils.get_input_tensor_by_name(r, "IN")
-        again = pb_utils.Tensor.from_dlpack("OUT", t.to_dlpack())
-        also = pb_utils.Tensor.from_dlpack("ALSO", t)
-        return pb_utils.InferenceResponse([again, also])
-"""
-    server = serve(source)
-    for value in (np.arange(6, dtype=np.float32).reshape(2, 3), np.arange(4)):
-        tensors, _ = server.execute(1, ("IN", value))
-        assert (tensors["OUT"].array() == value).all() and (tensors["ALSO"].array() == value).all()
-    assert server.execute(1, ("IN", *server.place(4096, BIG)))[0]["OUT"].location == 4096
-
-
-def test_torch(serve):
-    if subprocess.run([PYTHON, "-c", "import torch"], capture_output=True).returncode:
-        pytest.skip("the worker's Python has no torch")
-    source = MODEL + """
-        import torch
-        from torch.utils.dlpack import from_dlpack, to_dlpack
-        t = from_dlpack(pb_utils.get_input_tensor_by_name(r, "IN").to_dlpack())
-        return pb_utils.InferenceResponse([pb_utils.Tensor.from_dlpack("OUT", t * 2),
-            pb_utils.Tensor.from_dlpack("C", to_dlpack(t)), pb_utils.Tensor.from_dlpack("B", t > 2)])
-"""
-    tensors, _ = serve(source).execute(1, ("IN", BIG[:6]))
-    assert tensors["OUT"].array().tolist() == [0, 2, 4, 6, 8, 10] and (tensors["C"].array() == BIG[:6]).all()
-    assert tensors["B"].array().tolist() == [False] * 3 + [True] * 3 and tensors["B"].code == 1
-
-
 def test_the_worker_ends_with_its_server(serve):
     server = serve(IDENTITY)
     os.close(server.requests)

@@ -1,0 +1,106 @@
+"""Tensors out of DLPack capsules and into them.
+
+numpy does the work. What it does not know (BF16, in older versions also booleans) is unsigned
+numbers to it: the datatype that stands in a capsule is changed on the way in and on the way out.
+"""
+
+import ctypes
+from typing import Any, Tuple
+
+import numpy as np
+
+from nereid_worker.datatypes import BF16, number_of
+
+CPU = 1
+
+# `DLDataTypeCode`, and where the datatype (code, bits, lanes) stands in a `DLTensor`: behind the
+# address, the device and the number of dimensions.
+_UINT, _BFLOAT, _BOOL = 1, 4, 6
+_DATATYPE_AT = 20
+
+_FRESH = b"dltensor"
+
+_get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
+_get_pointer.restype = ctypes.c_void_p
+_get_pointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
+_is_valid = ctypes.pythonapi.PyCapsule_IsValid
+_is_valid.argtypes = [ctypes.py_object, ctypes.c_char_p]
+
+
+class NotContiguous(Exception):
+    """The memory of a tensor has gaps, or another order than C's."""
+
+
+def capsule_of(array: np.ndarray, number: int) -> Any:
+    """A capsule over an array, whose elements are of the datatype `number`."""
+    is_bool = array.dtype == np.bool_
+    if is_bool:
+        array = array.view(np.uint8)
+    if not array.flags.writeable:
+        # A capsule cannot say that its memory must not be written to.
+        array = array.copy()
+    capsule = array.__dlpack__()
+    if number == BF16:
+        _datatype(capsule)[0] = _BFLOAT
+    elif is_bool:
+        _datatype(capsule)[0] = _BOOL
+    return capsule
+
+
+def array_of(tensor: Any) -> Tuple[np.ndarray, int]:
+    """The array over a capsule or over anything with `__dlpack__`, and the number of its datatype:
+    BF16 is an array of unsigned numbers."""
+    if isinstance(tensor, np.ndarray):
+        return _contiguous(tensor), number_of(tensor.dtype)
+    if is_capsule(tensor):
+        return _from_capsule(tensor)
+    if hasattr(tensor, "detach"):
+        tensor = tensor.detach()  # torch refuses to export what requires gradients.
+    try:
+        capsule = tensor.__dlpack__()
+    except (BufferError, RuntimeError, TypeError):
+        if not hasattr(tensor, "numpy"):  # Older versions of torch do not export booleans.
+            raise
+        return array_of(tensor.numpy())
+    return _from_capsule(capsule)
+
+
+def is_capsule(tensor: Any) -> bool:
+    """Whether this is a capsule that nobody has taken yet."""
+    return bool(_is_valid(tensor, _FRESH))
+
+
+def _from_capsule(capsule):
+    datatype = _datatype(capsule)
+    code, bits = datatype
+    if code == _BOOL or (code, bits) == (_BFLOAT, 16):
+        datatype[0] = _UINT
+    array = _contiguous(np.from_dlpack(_Capsule(capsule)))
+    if code == _BOOL:
+        array = array.view(np.bool_)
+    return array, BF16 if code == _BFLOAT else number_of(array.dtype)
+
+
+def _datatype(capsule):
+    """Code and bits of the datatype in a capsule, to read and to write."""
+    address = _get_pointer(capsule, _FRESH) + _DATATYPE_AT
+    return (ctypes.c_uint8 * 2).from_address(address)
+
+
+def _contiguous(array):
+    if not array.flags.c_contiguous:
+        raise NotContiguous
+    return array
+
+
+class _Capsule:
+    """Lets numpy take a bare capsule."""
+
+    def __init__(self, capsule):
+        self._capsule = capsule
+
+    def __dlpack__(self, **_):
+        return self._capsule
+
+    def __dlpack_device__(self):
+        return (CPU, 0)

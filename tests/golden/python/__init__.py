@@ -1,0 +1,1 @@
+"""Python models, what is asked of them, and what a real Triton server answered."""

@@ -1,0 +1,3 @@
+class Model:
+    def execute(self, requests):
+        pass

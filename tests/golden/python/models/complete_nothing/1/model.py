@@ -1,0 +1,7 @@
+class TritonPythonModel:
+    @staticmethod
+    def auto_complete_config(auto_complete_model_config):
+        return auto_complete_model_config
+
+    def execute(self, requests):
+        pass

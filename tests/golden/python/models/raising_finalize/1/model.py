@@ -1,0 +1,6 @@
+class TritonPythonModel:
+    def finalize(self):
+        raise RuntimeError("no good-bye")
+
+    def execute(self, requests):
+        pass
