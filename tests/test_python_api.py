@@ -1,7 +1,19 @@
 """What Python models are given and may use, against the binary: folders and imports, `finalize`,
 parameters of responses, log levels, options of Triton's backend, wishes for GPU memory.
 
-What a model sees of its request, of the module and of other models is in `test_python_golden.py`.
+The rest of the Python backend, feature by feature:
+
+- `execute` and what it returns, arguments of `initialize`, requests as received and as built,
+  responses, senders, errors, tensors, helper functions, constants, `ModelConfig`, BLS and response
+  iterators: the same models on Triton and here, `test_python_golden.py`
+- `auto_complete_config`: `test_python_backend.py`; `is_ready`, metrics, `load_model` and its kin, calls
+  that lead back: `test_python_control.py`
+- processes that die, hang or cannot start: `test_python_faults.py`; tensors of 2 GiB and larger than
+  memory: `test_python_large.py`
+- decoupled calls, priorities and deadlines of calls: `test_python_calls.py`; `is_cancelled`:
+  `test_cancellation.py`; traces: `test_trace.py`; release flags: `test_sample_backends.py`
+- environments, backends written in Python: `test_python_environments.py`
+- DLPack, BF16, odd shapes, every interpreter: `backends/python/worker/tests`
 """
 
 import json

@@ -110,6 +110,32 @@ MODELS = {
 """,
         "",
     ),
+    # Answers when as many have come as its input says.
+    "meets": (
+        """
+    def initialize(self, args):
+        self.folder = args["model_repository"]
+        self.name = args["model_instance_name"]
+
+    def execute(self, requests):
+        open(os.path.join(self.folder, "here_" + self.name), "w").close()
+        give_up = time.monotonic() + 60
+        while sum(name.startswith("here_") for name in os.listdir(self.folder)) < first(requests[0]):
+            if time.monotonic() > give_up:
+                raise RuntimeError("nobody else has come")
+            time.sleep(0.001)
+        return [out(1)]
+""",
+        "instance_group [ { count: 3 kind: KIND_CPU } ]",
+    ),
+    "invites": (
+        """
+    async def execute(self, requests):
+        calls = [call("meets", requests[0].inputs()).async_exec() for _ in range(3)]
+        return [out(*[(await one).output_tensors()[0].as_numpy()[0] for one in calls])]
+""",
+        "",
+    ),
     "stops": (
         """
     def execute(self, requests):
@@ -194,6 +220,11 @@ def test_responses_of_a_decoupled_model(server):
     assert values(post(server, "sums", 5)) == [5, 10]
     assert values(post(server, "sums", 0)) == [0, 0]
     assert values(post(server, "sums_async", 4)) == [6] * 4
+
+
+def test_calls_are_under_way_together_however_they_are_awaited(server):
+    """Each of three calls ends only when the other two are being executed."""
+    assert values(post(server, "invites", 3)) == [1, 1, 1]
 
 
 def test_a_decoupled_model_called_like_another(server):

@@ -1,13 +1,17 @@
 """Python workers that hang, die again and again, or cannot start: who is told what, and when."""
 
 import http.client
+import json
 import os
 import signal
+import threading
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tritonclient.grpc as grpcclient
-from harness import Server, write_model
+from harness import Server, _alive, write_model
 from models import IDENTITY_MODEL, config, python_model
 from test_python_backend import infer
 from tritonclient.utils import InferenceServerException
@@ -139,6 +143,45 @@ def test_a_crash_loop_is_the_reason_that_clients_are_told(tmp_path):
                 return False
 
         server.wait_for(serves)
+
+
+def test_nothing_is_left_of_a_server_that_was_killed(tmp_path):
+    """Not even where a worker is busy in the middle of `execute`, or starting."""
+    mark = tmp_path / "began"
+    begins = HANGS.replace("time.sleep", "open(%r, 'w').close(); time.sleep" % str(mark))
+    python_model(tmp_path, "hangs", HEAD + begins)
+    python_model(tmp_path, "other", IDENTITY_MODEL)
+    shared = set(os.listdir("/dev/shm"))
+    with Server(tmp_path) as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+        tensor = {"name": "IN", "shape": [1, 1], "datatype": "FP32", "data": [2]}
+        connection.request("POST", "/v2/models/hangs/infer", json.dumps({"inputs": [tensor]}))
+        server.wait_for(mark.exists)
+        workers = server.workers()
+        assert len(workers) == 2
+        server.process.kill()
+        server.process.wait()
+        deadline = time.monotonic() + 30
+        while any(_alive(pid) for pid in workers):
+            assert time.monotonic() < deadline, "workers have survived the server"
+            time.sleep(0.01)
+        connection.close()
+    ours = [name for name in set(os.listdir("/dev/shm")) - shared if "nereid" in name]
+    assert ours == []
+
+
+def test_memory_that_runs_out_ends_a_worker_and_not_the_server(tmp_path):
+    python_model(tmp_path, "hangs", HEAD + HANGS)
+    with Server(tmp_path) as server:
+        (worker,) = server.workers()
+        score = int(Path("/proc/%d/oom_score_adj" % worker).read_text())
+        assert score > int(Path("/proc/%d/oom_score_adj" % server.process.pid).read_text())
+        # What the kernel would do.
+        killer = threading.Timer(0.5, os.kill, (worker, signal.SIGKILL))
+        killer.start()
+        message = refusal(server, "hangs", 2)
+        assert "was ended by signal 9, as when memory runs out" in message
+        assert np.array_equal(infer(server, "hangs"), np.ones((1, 4)))
 
 
 def test_a_missing_module_names_the_package_and_the_environment(tmp_path):

@@ -3,7 +3,7 @@
 use std::fs;
 
 /// Below this size nobody asks: the answer would cost more than it is worth.
-pub const LARGE: usize = 256 << 20;
+const LARGE: usize = 256 << 20;
 
 /// Whether `len` bytes, if they are many, would take more memory than this machine or this
 /// container has left; and how many those are.

@@ -13,10 +13,10 @@ from nereid_worker.datatypes import BF16, number_of
 
 CPU = 1
 
-# `DLDataTypeCode`, and where the datatype (code, bits, lanes) stands in a `DLTensor`: behind the
-# address, the device and the number of dimensions.
+# `DLDataTypeCode`, and where in a `DLTensor` the device (type, number) and the datatype (code, bits)
+# stand: behind the address, and behind that and the number of dimensions.
 _UINT, _BFLOAT, _BOOL = 1, 4, 6
-_DATATYPE_AT = 20
+_DEVICE_AT, _DATATYPE_AT = 8, 20
 
 _FRESH = b"dltensor"
 
@@ -70,6 +70,12 @@ def is_capsule(tensor: Any) -> bool:
     return bool(_is_valid(tensor, _FRESH))
 
 
+def device_of(capsule: Any) -> Tuple[int, int]:
+    """Type and number of the device that the memory of a capsule belongs to."""
+    kind, number = (ctypes.c_int32 * 2).from_address(_get_pointer(capsule, _FRESH) + _DEVICE_AT)
+    return kind, number
+
+
 def _from_capsule(capsule):
     datatype = _datatype(capsule)
     code, bits = datatype
@@ -83,8 +89,7 @@ def _from_capsule(capsule):
 
 def _datatype(capsule):
     """Code and bits of the datatype in a capsule, to read and to write."""
-    address = _get_pointer(capsule, _FRESH) + _DATATYPE_AT
-    return (ctypes.c_uint8 * 2).from_address(address)
+    return (ctypes.c_uint8 * 2).from_address(_get_pointer(capsule, _FRESH) + _DATATYPE_AT)
 
 
 def _contiguous(array):

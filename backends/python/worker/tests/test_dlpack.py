@@ -4,7 +4,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from fake_server import BF16, CODES, EXECUTE, EXECUTED, PYTHON, block, frame
+from fake_server import BF16, CODES, EXECUTE, EXECUTED, LOG, PYTHON, block, frame
 from test_worker import BIG, MODEL
 
 SHARES = """
@@ -163,3 +163,26 @@ def test_a_tensor_of_a_gpu_is_copied_and_a_warning_says_so(serve, method):
         warnings = [extras["message"] for kind, _, blocks in kinds[:-1] for _, extras in blocks]
         assert len(warnings) == (1 if number == 1 else 0)
         assert all("copied into the CPU's memory" in one for one in warnings)
+
+
+# A capsule that says that its memory lies on a GPU.
+CAPSULE_OF_GPU = """
+import ctypes
+from nereid_worker import dlpack
+def of_gpu(capsule):
+    address = dlpack._get_pointer(capsule, b"dltensor") + 8
+    ctypes.c_int32.from_address(address).value = 2
+    return capsule
+"""
+
+
+def test_a_capsule_of_a_gpu_is_not_read_as_memory_of_the_cpu(serve):
+    source = CAPSULE_OF_GPU + MODEL + (
+        "        t = pb_utils.Tensor.from_dlpack('OUT', of_gpu(pb_utils.Tensor('X', x).to_dlpack()))\n"
+        "        return pb_utils.InferenceResponse([t])\n"
+    )
+    server = serve(source)
+    server.send(frame(EXECUTE, 1, block([("IN", np.arange(3))])))
+    assert server.next()[0] == LOG
+    _, _, [(_, extras)] = server.next()
+    assert "needs torch or cupy to be read" in extras["error"]["message"]
