@@ -11,7 +11,7 @@ The rest of the Python backend, feature by feature:
 - processes that die, hang or cannot start: `test_python_faults.py`; tensors of 2 GiB and larger than
   memory: `test_python_large.py`
 - decoupled calls, priorities and deadlines of calls: `test_python_calls.py`; `is_cancelled`:
-  `test_cancellation.py`; traces: `test_trace.py`; release flags: `test_sample_backends.py`
+  `test_cancellation.py`; traces: `test_trace.py`; release flags: `test_sequences.py`
 - environments, backends written in Python: `test_python_environments.py`
 - DLPack, BF16, odd shapes, every interpreter: `backends/python/worker/tests`
 """
