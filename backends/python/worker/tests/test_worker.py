@@ -226,7 +226,7 @@ class TritonPythonModel:
     (k1, i1, b1), (k2, i2, b2), (k3, i3, _) = (server.next() for _ in range(3))
     assert (k1, i1, k2, i2, k3, i3) == (RESPONSE, 9, RESPONSE, 9, EXECUTED, 9)
     assert b1[0][1] == {"request": 0, "last": False} and b1[0][0]["OUT"].array()[0] == 7
-    assert b2[0][1] == {"request": 0, "last": True}
+    assert b2[0][1] == {"request": 0, "last": True, "nothing": True}
 
 
 def test_the_worker_ends_with_its_server(serve):
