@@ -158,7 +158,7 @@ def test_log_levels(server):
     infer(server, "logs")
     lines = (
         ("I", "said at INFO"), ("W", "said at WARNING"), ("E", "said at ERROR"),
-        ("V", "said at VERBOSE"), ("I", "info"), ("W", "warn"), ("E", "error"), ("V", "verbose"),
+        ("I", "said at VERBOSE"), ("I", "info"), ("W", "warn"), ("E", "error"), ("I", "verbose"),
         ("I", "printed"),
     )
     for level, text in lines:
