@@ -166,9 +166,8 @@ def get_output_config_by_name(model_config: Union[dict, str], name: str) -> Opti
 
 
 def _entry(model_config: Union[dict, str], kind: str, name: str) -> Optional[dict]:
-    if isinstance(model_config, str):
-        model_config = json.loads(model_config)
-    for entry in model_config.get(kind, []):
+    config = json.loads(model_config) if isinstance(model_config, str) else model_config
+    for entry in config.get(kind, []):
         if entry["name"] == name:
             return entry
     return None

@@ -2,7 +2,7 @@
 
 import json
 import operator
-from typing import TYPE_CHECKING, Any, Awaitable, List, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Any, Awaitable, List, Literal, Optional, Sequence, Union, overload
 
 from nereid_worker.errors import TritonError, TritonModelException
 from nereid_worker.tensor import Tensor
@@ -212,12 +212,24 @@ class InferenceRequest:
             self._sender = _worker().sender(self)
         return self._sender
 
+    @overload
+    def exec(self, decoupled: Literal[False] = False) -> InferenceResponse: ...
+
+    @overload
+    def exec(self, decoupled: Literal[True]) -> "ResponseIterator": ...
+
     def exec(self, decoupled: bool = False) -> Union[InferenceResponse, "ResponseIterator"]:
         """Runs the request on the model that it names and waits for the response.
 
         With `decoupled=True` it returns at once an iterator over any number of responses.
         """
         return _worker().calls.exec(self, decoupled)
+
+    @overload
+    def async_exec(self, decoupled: Literal[False] = False) -> Awaitable[InferenceResponse]: ...
+
+    @overload
+    def async_exec(self, decoupled: Literal[True]) -> "Awaitable[ResponseIterator]": ...
 
     def async_exec(
         self, decoupled: bool = False
