@@ -11,6 +11,19 @@ from harness import Server, write_model
 from models import config, python_model
 
 BROWSER = shutil.which("chromium"), shutil.which("chromedriver")
+# It runs as whoever runs the tests, and talks to nobody but the server.
+ARGUMENTS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1280,1000",
+)
 
 # Finds "boxes" in an image: one around everything that is not black.
 BOXES_MODEL = """
@@ -53,15 +66,16 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def browser():
+def browser(tmp_path_factory):
     if not all(BROWSER):
         pytest.skip("needs Chromium: apt-get install chromium chromium-driver")
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
     options.binary_location = BROWSER[0]
-    for argument in ("--headless=new", "--no-sandbox", "--window-size=1280,1000"):
+    for argument in ARGUMENTS:
         options.add_argument(argument)
+    options.add_argument("--user-data-dir=%s" % tmp_path_factory.mktemp("browser"))
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     service = webdriver.ChromeService(executable_path=BROWSER[1])
     driver = webdriver.Chrome(options=options, service=service)
