@@ -45,6 +45,19 @@ REASONS = {
         "json: data too short": error(500, TOO_FEW),
         "binary: header no number": error(400, HEADER + "many", TEXT),
         "binary: header empty": error(400, HEADER, TEXT),
+        "GET v2/models/x/trace/setting": error(404, "Request for unknown model: 'x' is not found"),
+        "v2/models/x/trace/setting": error(404, "Request for unknown model: 'x' is not found"),
+    },
+    "A body that is no JSON is refused, also where it would not matter.": {
+        "repository/models/m/unload: hello": error(
+            500, "failed to parse the request JSON buffer: Invalid value. at 0"
+        ),
+    },
+    "A negative rate of traces is refused, not taken for a huge one.": {
+        '%s/trace/setting: {"trace_rate":"-1"}' % path: error(
+            400, "Unable to parse 'trace_rate', got: -1"
+        )
+        for path in ("v2", "v2/models/m")
     },
     "The input of a raw request is called by its name, not `raw_input`.": {
         "json: empty body": error(400, SIZE + "0"),

@@ -78,6 +78,10 @@ def requests():
     yield from _numbers()
     yield from _generate()
     yield from _compression()
+    yield from _classes()
+    yield from _repository()
+    yield from _trace_settings()
+    yield from _log_settings()
 
 
 def _routes():
@@ -324,3 +328,63 @@ def _compression():
     yield "accepting: error", "POST", "/v2/models/m/infer", {"Accept-Encoding": "gzip"}, b"{}"
     binary = {**_binary(8, bytes(8))[0], "Accept-Encoding": "gzip"}
     yield "accepting: binary", "POST", "/v2/models/m/infer", binary, _binary(8, bytes(8))[1]
+
+
+def _classes():
+    for wanted in (1, 2, 9, 0, -1, "1", True, None):
+        outputs = [{"name": "OUT", "parameters": {"classification": wanted}}]
+        body = _text(_tensor(), outputs=outputs)
+        yield "classes: %r" % (wanted,), "POST", "/v2/models/m/infer", {}, body
+    outputs = [{"name": "OUT", "parameters": {"classification": 1, "binary_data": True}}]
+    body = _text(_tensor(), outputs=outputs)
+    yield "classes: binary", "POST", "/v2/models/m/infer", {}, body
+    tensor = _tensor(shape=[3], datatype="INT8", data=[3, -1, 7])
+    outputs = [{"name": "OUT", "parameters": {"classification": 2}}]
+    yield "classes: int8", "POST", "/v2/models/int8/infer", {}, _text(tensor, outputs=outputs)
+
+
+def _repository():
+    """The index without what differs from start to start, and control that the mode does not allow."""
+    for body in (b'{"ready":7}', b'{"ready":"true"}', b"hello", b"[]", b'{"ready":'):
+        name = "index: " + body.decode()
+        yield name, "POST", "/v2/repository/index", {}, body
+    yield "GET index", "GET", "/v2/repository/index", {}, b""
+    for path in ("models/m/load", "models/m/unload", "models/x/load", "r/models/m/load",
+                 "r/models/m/unload", "models//load", "models/m/reload"):
+        for body in (b"", b"{}", b"hello"):
+            name = "repository/%s: %s" % (path, body.decode())
+            yield name, "POST", "/v2/repository/" + path, {}, body
+
+
+def _trace_settings():
+    """Each change is taken back, so that the answers do not depend on what was asked before."""
+    changes = (
+        b"", b"{}", b"hello", b"7", b'{"trace_rate":5}', b'{"trace_rate":"abc"}', b'{"trace_rate":"-1"}',
+        b'{"trace_rate":"7"}', b'{"trace_count":"-2"}', b'{"trace_count":"3"}', b'{"trace_level":"OFF"}',
+        b'{"trace_level":["OFF","TIMESTAMPS"]}', b'{"trace_level":["nonsense"]}', b'{"trace_level":[7]}',
+        b'{"trace_level":[]}', b'{"trace_file":"/tmp/x"}', b'{"log_frequency":"x"}',
+        b'{"log_frequency":"9"}', b'{"nonsense":"1"}',
+    )
+    back = b'{"trace_level":null,"trace_rate":null,"trace_count":null,"log_frequency":null}'
+    for path in ("v2/trace/setting", "v2/models/m/trace/setting"):
+        yield "GET " + path, "GET", "/" + path, {}, b""
+        for change in changes:
+            yield "%s: %s" % (path, change.decode()), "POST", "/" + path, {}, change
+            yield "%s: after %s" % (path, change.decode()), "POST", "/" + path, {}, back
+    path = "v2/models/x/trace/setting"
+    yield "GET " + path, "GET", "/" + path, {}, b""
+    yield path, "POST", "/" + path, {}, b'{"trace_rate":"7"}'
+
+
+def _log_settings():
+    changes = (
+        b"", b"{}", b"hello", b"[]", b'{"log_info":7}', b'{"log_info":null}', b'{"log_warning":"x"}',
+        b'{"log_verbose_level":-1}', b'{"log_verbose_level":"1"}', b'{"log_verbose_level":true}',
+        b'{"log_format":"x"}', b'{"log_format":7}', b'{"log_format":"ISO8601"}', b'{"log_file":"/tmp/x"}',
+        b'{"nonsense":1}', b'{"log_error":false}',
+    )
+    back = b'{"log_info":true,"log_warning":true,"log_error":true,"log_verbose_level":0,"log_format":"default"}'
+    yield "GET v2/logging", "GET", "/v2/logging", {}, b""
+    for change in changes:
+        yield "logging: " + change.decode(), "POST", "/v2/logging", {}, change
+        yield "logging: after " + change.decode(), "POST", "/v2/logging", {}, back
