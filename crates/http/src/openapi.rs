@@ -245,9 +245,15 @@ impl Operation {
                 "description": "Events whose data are the responses",
                 "content": { "text/event-stream": { "schema": { "type": "string" } } },
             }),
-            schema => json!({
-                "description": "Done", "content": content("application/json", schema)
-            }),
+            schema => {
+                let mut content = content("application/json", schema);
+                if schema == "InferResponse" {
+                    // With binary tensors behind the JSON.
+                    content["application/octet-stream"] =
+                        json!({ "schema": { "type": "string", "format": "binary" } });
+                }
+                json!({ "description": "Done", "content": content })
+            }
         }
     }
 }
@@ -268,8 +274,11 @@ fn content(kind: &str, schema: &str) -> Value {
     json!({ kind: { "schema": { "$ref": format!("#/components/schemas/{schema}") } } })
 }
 
+/// Some errors are called text, as in Triton; health says nothing but its status.
 fn error() -> Value {
-    json!({ "description": "What is wrong", "content": content("application/json", "Error") })
+    let mut content = content("application/json", "Error");
+    content["text/plain"] = json!({ "schema": { "type": "string" } });
+    json!({ "description": "What is wrong", "content": content })
 }
 
 #[cfg(test)]
