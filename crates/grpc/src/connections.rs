@@ -44,8 +44,9 @@ pub async fn serve(
         // Streams that wait for another request would wait forever.
         let _ = stop.send(true);
     };
-    let routes = routes(app, stopping, options.compress)?;
-    let gate = Arc::new(Gate { routes, access: options.access });
+    let compress = options.compress;
+    let routes = routes(app.clone(), stopping, compress)?;
+    let gate = Arc::new(Gate { app: Arc::new(app), routes, compress, access: options.access });
     let service = |peer| {
         let gate = gate.clone();
         service_fn(move |request| {

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
@@ -15,8 +16,14 @@ use tonic::codegen::Service;
 use tonic::service::Routes;
 use tracing::Level;
 
+use crate::service::App;
+use crate::unary::{answer, is_plain_infer};
+
 pub(crate) struct Gate {
+    pub(crate) app: Arc<App>,
     pub(crate) routes: Routes,
+    /// Responses are compressed for clients that can read that.
+    pub(crate) compress: bool,
     pub(crate) access: Access,
 }
 
@@ -31,10 +38,19 @@ impl Gate {
         let deadline = deadline(request.headers());
         let entry = tracing::enabled!(target: ACCESS, Level::INFO)
             .then(|| (Instant::now(), request.uri().path().to_owned()));
-        let call = granted.map(|()| self.routes.clone().call(request));
+        let way = match is_plain_infer(&request, self.compress) {
+            true => Way::Plain(self.app.clone()),
+            false => Way::Tonic(self.routes.clone()),
+        };
         async move {
-            let reply = match call {
-                Ok(call) => in_time(call, deadline).await,
+            let call = async {
+                match way {
+                    Way::Plain(app) => answer(&app, request).await,
+                    Way::Tonic(mut routes) => answered(routes.call(request).await),
+                }
+            };
+            let reply = match granted {
+                Ok(()) => in_time(call, deadline).await,
                 Err(denial) => denied(&denial).into_http(),
             };
             if let Some((began, path)) = entry {
@@ -45,13 +61,19 @@ impl Gate {
     }
 }
 
+/// Who answers a call.
+enum Way {
+    Plain(Arc<App>),
+    Tonic(Routes),
+}
+
 async fn in_time(
-    call: impl Future<Output = Result<Response<Body>, Infallible>>,
+    call: impl Future<Output = Response<Body>>,
     deadline: Option<Duration>,
 ) -> Response<Body> {
-    let Some(left) = deadline else { return answered(call.await) };
+    let Some(left) = deadline else { return call.await };
     match tokio::time::timeout(left, call).await {
-        Ok(reply) => answered(reply),
+        Ok(reply) => reply,
         // Dropping the call has cancelled what it had begun.
         Err(_) => Status::deadline_exceeded("Deadline Exceeded").into_http(),
     }

@@ -19,6 +19,7 @@ mod shared_memory;
 mod status;
 mod stream;
 mod trace;
+mod unary;
 
 /// Generated from `grpc_service.proto`.
 pub mod proto {

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use hyper::header::HeaderMap;
 use nereid_inference::Result;
 use nereid_protocol::{TraceSettings, trace_change, trace_settings};
 use nereid_trace::{Protocol, RequestTrace};
-use tonic::metadata::MetadataMap;
 
 use crate::proto::trace_setting_response::SettingValue;
 use crate::proto::{TraceSettingRequest, TraceSettingResponse};
@@ -38,7 +38,7 @@ pub(crate) struct Beginning {
 }
 
 impl Beginning {
-    pub(crate) fn of(app: &App, metadata: &MetadataMap) -> Self {
+    pub(crate) fn of(app: &App, metadata: &HeaderMap) -> Self {
         let at = app.tracer.began();
         Self { at, parent: at.and_then(|_| parent(metadata).map(str::to_owned)) }
     }
@@ -49,6 +49,6 @@ impl Beginning {
 }
 
 /// The trace that a call belongs to already.
-pub(crate) fn parent(metadata: &MetadataMap) -> Option<&str> {
+pub(crate) fn parent(metadata: &HeaderMap) -> Option<&str> {
     metadata.get("traceparent")?.to_str().ok()
 }

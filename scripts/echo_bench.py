@@ -1,0 +1,167 @@
+#!/usr/bin/env python3
+"""The built-in `identity` model against a bare hyper and a bare tonic that send back the same bytes, in
+one run: 64 B, 64 KiB and 6 MB over HTTP, gRPC and shared memory.
+
+    cargo build --release && cargo build --release -p nereid-grpc --examples
+    .venv/bin/python scripts/echo_bench.py [--seconds 2] [--rounds 3] [--connections 1 8]
+
+The aim is 80 % of theirs. Rounds alternate between the servers; medians are shown.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import tritonclient.utils.shared_memory as shm
+from tritonclient import http as httpclient
+from tritonclient.grpc import service_pb2 as messages
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from harness import Server, write_model  # noqa: E402
+
+EXAMPLES = ROOT / "target/release/examples"
+SIZES = {"64 B": 64, "64 KiB": 64 << 10, "6 MB": 6_000_000}
+CONFIG = """
+    backend: "identity"
+    input [ { name: "IN" data_type: TYPE_UINT8 dims: [ -1 ] } ]
+    output [ { name: "OUT" data_type: TYPE_UINT8 dims: [ -1 ] } ]
+"""
+
+
+def http_request(header, payload):
+    """A whole request: JSON and the tensor behind it."""
+    text = json.dumps(header, separators=(",", ":")).encode()
+    head = (
+        "POST /v2/models/echo/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n"
+        "Inference-Header-Content-Length: %d\r\n\r\n" % (len(text) + len(payload), len(text))
+    )
+    return head.encode() + text + payload
+
+
+def http_binary(size):
+    tensor = {"name": "IN", "datatype": "UINT8", "shape": [size]}
+    tensor["parameters"] = {"binary_data_size": size}
+    header = {"inputs": [tensor], "parameters": {"binary_data_output": True}}
+    return http_request(header, bytes(size))
+
+
+def places(size):
+    return {"shared_memory_region": "in", "shared_memory_byte_size": size}, {
+        "shared_memory_region": "out",
+        "shared_memory_byte_size": size,
+    }
+
+
+def http_shared(size):
+    given, taken = places(size)
+    tensor = {"name": "IN", "datatype": "UINT8", "shape": [size], "parameters": given}
+    return http_request({"inputs": [tensor], "outputs": [{"name": "OUT", "parameters": taken}]}, b"")
+
+
+def grpc_message(size, shared):
+    request = messages.ModelInferRequest(model_name="echo")
+    tensor = request.inputs.add(name="IN", datatype="UINT8", shape=[size])
+    if not shared:
+        request.raw_input_contents.append(bytes(size))
+        return request.SerializeToString()
+    output = request.outputs.add(name="OUT")
+    for holder, place in zip((tensor, output), places(size)):
+        holder.parameters["shared_memory_region"].string_param = place["shared_memory_region"]
+        holder.parameters["shared_memory_byte_size"].int64_param = size
+    return request.SerializeToString()
+
+
+def load(protocol, port, request, answer, connections, seconds):
+    """Requests per second, p50 and p99 in microseconds."""
+    command = [EXAMPLES / "load", protocol, port, request, answer, connections, seconds]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return [float(number) for number in done.stdout.split()]
+
+
+class Echo:
+    def __init__(self, kind):
+        command = [str(EXAMPLES / "echo"), kind]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.port = int(self.process.stdout.readline())
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
+
+def cases(folder):
+    for size_name, size in SIZES.items():
+        for protocol in ("http", "grpc"):
+            for way in ("", "shared memory"):
+                request = http_shared if way else http_binary
+                made = request(size) if protocol == "http" else grpc_message(size, bool(way))
+                file = folder / ("%s-%d-%s" % (protocol, size, way or "sent"))
+                file.write_bytes(made)
+                yield size_name, protocol, way, file, 0 if way else size
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--connections", type=int, nargs="+", default=[1, 8])
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_model(folder / "models", "echo", CONFIG)
+        with Server(folder / "models", "--allow-client-shm=true") as server, Echo(
+            "hyper"
+        ) as hyper, Echo("tonic") as tonic:
+            compare(folder, server, {"http": hyper.port, "grpc": tonic.port}, options)
+
+
+def compare(folder, server, bare, options):
+    largest = max(SIZES.values())
+    client = httpclient.InferenceServerClient(server.url)
+    handles = []
+    for region in ("in", "out"):
+        key = "/nereid_echo_" + region
+        handles.append(shm.create_shared_memory_region(region, key, largest))
+        client.register_system_shared_memory(region, key, largest)
+    shm.set_shared_memory_region(handles[0], [np.zeros(largest, np.uint8)])
+    ours = {"http": server.port, "grpc": server.grpc_port}
+    print("| size | protocol | connections | bare p50, rate | Nereid p50, rate | share of the rate |")
+    print("|---|---|---|---|---|---|")
+    try:
+        for size, protocol, way, file, answer in cases(folder):
+            for connections in options.connections:
+                rounds = [
+                    [
+                        load(protocol, ports[protocol], file, answer, connections, options.seconds)
+                        for ports in (bare, ours)
+                    ]
+                    for _ in range(options.rounds)
+                ]
+                (their_rate, their_p50), (rate, p50) = (
+                    [statistics.median(one[side][i] for one in rounds) for i in (0, 1)]
+                    for side in (0, 1)
+                )
+                print(
+                    "| %s | %s | %d | %.0f µs, %.0f/s | %.0f µs, %.0f/s | %.0f %% |"
+                    % (size, " ".join((protocol, way)).strip(), connections, their_p50, their_rate,
+                       p50, rate, 100 * rate / their_rate),
+                    flush=True,
+                )
+    finally:
+        for handle in handles:
+            shm.destroy_shared_memory_region(handle)
+
+
+if __name__ == "__main__":
+    main()
