@@ -34,7 +34,7 @@ if [ "$(cat .venv/installed 2>/dev/null || true)" != "$want" ]; then
   # Beside the pinned client the newest one, and the oldest that Python 3.11 can run, with the
   # packages of its time: tests run with each of them.
   .venv/bin/python -m pip install -q --disable-pip-version-check --no-deps --upgrade \
-    --target .venv/newest-client tritonclient==2.73.0
+    --target .venv/newest-client tritonclient==2.73.0 'protobuf>=6.33.5,<7' 'grpcio>=1.75'
   .venv/bin/python -m pip install -q --disable-pip-version-check --only-binary=:all: --upgrade \
     --target .venv/oldest-client 'tritonclient[grpc,http]==2.3.0' 'numpy<1.24' 'protobuf<3.21'
   # The last perf_analyzer that runs on glibc 2.36 is in this client's wheel.

@@ -39,7 +39,8 @@ def _command(repository, *flags):
     for flag in (*flags, *local, "--http-port=0", "--grpc-port=0", "--metrics-port=0"):
         repeatable = flag.startswith(REPEATABLE)
         chosen.setdefault(flag if repeatable else flag.split("=")[0], flag)
-    return [str(BINARY), "serve", "--model-repository=%s" % repository, *chosen.values()]
+    where = ["--model-repository=%s" % repository] if repository is not None else []
+    return [str(BINARY), "serve", *where, *chosen.values()]
 
 
 class Server:
@@ -63,10 +64,13 @@ class Server:
         self.port = None
         self.grpc_port = None
         self.metrics_port = None
+        self.sagemaker_port = None
+        self.vertex_port = None
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         try:
-            assert self._bound.wait(START_LIMIT) and self.port, self.log()
+            assert self._bound.wait(START_LIMIT), self.log()
+            assert self.port or self.vertex_port, self.log()
             if wait_ready:
                 self.wait_ready()
         except BaseException:
@@ -76,18 +80,19 @@ class Server:
     def _read(self):
         for line in self.process.stdout:
             self.lines.append(line)
-            found = re.search(r'HTTPService at [^"\s]*:(\d+)', line)
+            found = re.search(r'Started (Sagemaker |Vertex AI )?HTTPService at [^"\s]*:(\d+)', line)
             if found:
-                self.port = int(found.group(1))
+                port = int(found.group(2))
+                name = {None: "port", "Sagemaker ": "sagemaker_port"}.get(found.group(1), "vertex_port")
+                setattr(self, name, port)
             found = re.search(r'GRPCInferenceService at [^"\s]*:(\d+)', line)
             if found:
                 self.grpc_port = int(found.group(1))
             found = re.search(r'Metrics Service at [^"\s]*:(\d+)', line)
             if found:
                 self.metrics_port = int(found.group(1))
-            services = ("", self.port), ("grpc", self.grpc_port), ("metrics", self.metrics_port)
-            off = ["--allow-%s=false" % name in self.process.args for name, _ in services]
-            if all(port or off[i] for i, (_, port) in enumerate(services)):
+            # The last to be started.
+            if self.metrics_port or "| Model" in line:
                 self._bound.set()
         self._bound.set()
 

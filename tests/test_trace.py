@@ -2,6 +2,7 @@
 
 import json
 import queue
+import ssl
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as grpcclient
 import tritonclient.http as httpclient
+from certificates import Authority
 from harness import Server, write_model
 from models import config, python_model
 from tritonclient.utils import InferenceServerException
@@ -225,7 +227,7 @@ def test_one_of_so_many_and_so_many_in_a_file(repository, tmp_path):
 class Collector:
     """Takes spans as a collector does."""
 
-    def __init__(self):
+    def __init__(self, certificate=None):
         bodies = self.bodies = queue.Queue()
 
         class Handler(BaseHTTPRequestHandler):
@@ -240,7 +242,12 @@ class Collector:
                 pass
 
         self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.url = "http://127.0.0.1:%d/v1/traces" % self.server.server_port
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+        scheme = "https" if certificate else "http"
+        self.url = "%s://127.0.0.1:%d/v1/traces" % (scheme, self.server.server_port)
         self.thread = threading.Thread(target=self.server.serve_forever)
         self.thread.start()
 
@@ -333,3 +340,23 @@ def test_a_failed_request_says_so(repository, collector):
     assert failed["status"]["code"] == 2 and "failed" in failed["status"]["message"]
     (root,) = [span for span in spans if span["name"] == "InferRequest"]
     assert "parentSpanId" not in root
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_spans_over_tls(repository, tmp_path, monkeypatch, trusted):
+    authority = Authority(tmp_path / "signer", "one")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", str(authority.root))
+    signer = authority if trusted else Authority(tmp_path / "other", "other")
+    collector = Collector(signer.sign("collector"))
+    flags = ["mode=opentelemetry", "level=TIMESTAMPS", "rate=1"]
+    flags.append("opentelemetry,url=%s" % collector.url)
+    try:
+        with Server(repository, *["--trace-config=%s" % flag for flag in flags]) as server:
+            with httpclient.InferenceServerClient(server.url) as client:
+                ask(client, "inner")
+            server.stop()
+        spans, _ = collector.spans()
+        assert bool(spans) == trusted
+        assert ("traces do not get to" in server.log()) != trusted
+    finally:
+        collector.close()

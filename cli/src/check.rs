@@ -121,6 +121,7 @@ fn repositories(flags: &CheckFlags, server: Arc<Server>) -> std::io::Result<Repo
         cache: None,
         limiter: None,
         latencies: nereid_core::LatencySettings::default(),
+        registered: nereid_core::Registered::default(),
     })
 }
 

@@ -9,6 +9,7 @@ use nereid_cache::Settings;
 use nereid_core::{ControlMode, Limiter, Supply};
 use nereid_inference::Error;
 
+use crate::cloud::{self, CloudFlags};
 use crate::log::LogFlags;
 use crate::metrics::MetricsFlags;
 use crate::security::{AccessFlags, GrpcSecurity, HttpSecurity};
@@ -18,8 +19,8 @@ use crate::without_effect::WithoutEffect;
 #[derive(Args, Debug)]
 pub(crate) struct ServeFlags {
     /// Folder with models; may be given several times.
-    #[arg(long, alias = "model-store", required = true, value_name = "PATH")]
-    pub(crate) model_repository: Vec<PathBuf>,
+    #[arg(long, alias = "model-store", required = cloud::storage().is_none(), value_name = "PATH")]
+    model_repository: Vec<PathBuf>,
     /// Name of the server in its metadata.
     #[arg(long, default_value = "triton")]
     pub(crate) id: String,
@@ -81,6 +82,9 @@ pub(crate) struct ServeFlags {
     /// How long to wait for requests that are running when the server is told to stop.
     #[arg(long, default_value_t = 30)]
     pub(crate) exit_timeout_secs: u64,
+    /// Serve HTTP; true unless `AIP_MODE` is `PREDICTION`.
+    #[arg(long, value_parser = boolean)]
+    allow_http: Option<bool>,
     /// Address for HTTP.
     #[arg(long, default_value = "0.0.0.0")]
     pub(crate) http_address: IpAddr,
@@ -100,9 +104,9 @@ pub(crate) struct ServeFlags {
     pub(crate) http_security: HttpSecurity,
     #[command(flatten)]
     pub(crate) access: AccessFlags,
-    /// Serve gRPC.
-    #[arg(long, default_value = "true", value_parser = boolean, action = ArgAction::Set)]
-    pub(crate) allow_grpc: bool,
+    /// Serve gRPC; true unless `AIP_MODE` is `PREDICTION`.
+    #[arg(long, value_parser = boolean)]
+    allow_grpc: Option<bool>,
     /// Address for gRPC.
     #[arg(long, default_value = "0.0.0.0")]
     pub(crate) grpc_address: IpAddr,
@@ -142,13 +146,12 @@ pub(crate) struct ServeFlags {
     pub(crate) trace: TraceFlags,
     #[command(flatten)]
     pub(crate) metrics: MetricsFlags,
+    #[command(flatten)]
+    pub(crate) cloud: CloudFlags,
 }
 
 /// Flags that Triton has and this version does not: naming them is better than guessing.
 const NOT_YET: &[&str] = &[
-    "allow-http",
-    "allow-sagemaker",
-    "allow-vertex-ai",
     "buffer-manager-thread-count",
     "cache-directory",
     "cuda-memory-pool-byte-size",
@@ -161,20 +164,25 @@ const NOT_YET: &[&str] = &[
     "model-namespacing",
     "pinned-memory-pool-byte-size",
     "repoagent-directory",
-    "sagemaker-port",
-    "sagemaker-safe-port-range",
-    "sagemaker-thread-count",
-    "trace-count",
-    "trace-file",
-    "trace-level",
-    "trace-log-frequency",
-    "trace-rate",
-    "vertex-ai-default-model",
-    "vertex-ai-port",
-    "vertex-ai-thread-count",
 ];
 
 impl ServeFlags {
+    /// Where models come from: what is named, else what the environment names.
+    pub(crate) fn repositories(&self) -> Vec<PathBuf> {
+        match self.model_repository.is_empty() {
+            true => cloud::storage().map(PathBuf::from).into_iter().collect(),
+            false => self.model_repository.clone(),
+        }
+    }
+
+    pub(crate) fn allows_http(&self) -> bool {
+        self.allow_http.unwrap_or_else(|| !CloudFlags::is_in_vertex_ai())
+    }
+
+    pub(crate) fn allows_grpc(&self) -> bool {
+        self.allow_grpc.unwrap_or_else(|| !CloudFlags::is_in_vertex_ai())
+    }
+
     pub(crate) fn control_mode(&self) -> ControlMode {
         match self.model_control_mode.as_str() {
             "explicit" => ControlMode::Explicit,
@@ -329,7 +337,7 @@ mod tests {
     #[test]
     fn flags_of_triton_that_do_nothing_yet_are_named() {
         let refused = |argument: &str| refusal([argument.to_owned()].into_iter());
-        assert!(refused("--allow-sagemaker=true").unwrap().contains("not supported yet"));
+        assert!(refused("--model-namespacing=true").unwrap().contains("not supported yet"));
         assert!(refused("--repoagent-directory").is_some());
         assert_eq!(refused("--http-port=8000"), None);
     }

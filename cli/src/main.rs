@@ -3,6 +3,7 @@
 
 mod backends;
 mod check;
+mod cloud;
 mod demo;
 mod flags;
 mod init;

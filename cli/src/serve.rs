@@ -11,7 +11,7 @@ use nereid_backend::{Host, Pulse};
 use nereid_cache::ResponseCache;
 use nereid_core::{Catalog, ControlMode, Lifecycle, Regions, Repositories, Server};
 use nereid_frontend::ConnectionOptions;
-use nereid_http::{App, Limits};
+use nereid_http::{App, DefaultModel, Limits, Service};
 use nereid_inference::Cancellation;
 use nereid_logging::Log;
 use nereid_trace::Tracer;
@@ -58,24 +58,11 @@ pub(crate) fn run(flags: &ServeFlags) -> ExitCode {
 }
 
 async fn serve(flags: &ServeFlags, log: Log) -> Result<(), Failure> {
-    let http = listen(SocketAddr::new(flags.http_address, flags.http_port), flags.reuse_http_port)?;
-    let grpc = match flags.allow_grpc {
-        true => {
-            let address = SocketAddr::new(flags.grpc_address, flags.grpc_port);
-            Some(listen(address, flags.reuse_grpc_port)?)
-        }
-        false => None,
-    };
-    let metrics = match flags.metrics.allow_metrics {
-        true => {
-            let address = flags.metrics.metrics_address.unwrap_or(flags.http_address);
-            Some(listen(SocketAddr::new(address, flags.metrics.metrics_port), false)?)
-        }
-        false => None,
-    };
+    let Listeners { http, grpc, metrics } = Listeners::bind(flags)?;
     let arena = Arena::new().map_err(|error| format!("no shared memory to be had: {error}"))?;
     let server = Server::new(&flags.id, flags.strict_readiness);
     let pulse = Pulse::default();
+    flags.trace.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
     let tracer = Tracer::new(&flags.trace.config()?)?;
     let registry = Registry::default();
     flags.metrics.register(&registry, &server);
@@ -108,11 +95,11 @@ async fn serve(flags: &ServeFlags, log: Log) -> Result<(), Failure> {
     let max_connections = flags.access.max_connections;
     let options =
         ConnectionOptions { tls: security.tls, max_connections, ..ConnectionOptions::default() };
-    let app = App {
+    let app = Arc::new(App {
         server: server.clone(),
         lifecycle: lifecycle.clone(),
         regions: regions.clone(),
-        arena,
+        arena: arena.clone(),
         pulse: pulse.clone(),
         log: log.clone(),
         tracer: tracer.clone(),
@@ -120,11 +107,30 @@ async fn serve(flags: &ServeFlags, log: Log) -> Result<(), Failure> {
         limits: Limits { max_input_size: flags.http_max_input_size, ..Limits::default() },
         access: security.access,
         forward: security.forward,
-    };
-    let bound = http.local_addr()?;
+    });
     let mut frontends = JoinSet::new();
-    frontends.spawn(nereid_http::serve(http, app, options, until(stopped.clone())));
-    tracing::info!("Started HTTPService at {bound}");
+    let mut serve_http = |listener: TcpListener, service, name| {
+        let bound = listener.local_addr()?;
+        let (app, options, stopped) = (app.clone(), options.clone(), until(stopped.clone()));
+        frontends.spawn(nereid_http::serve(listener, app, service, options, stopped));
+        tracing::info!("Started {name} at {bound}");
+        Ok::<_, Failure>(())
+    };
+    if let Some(http) = http {
+        serve_http(http, Service::Api, "HTTPService")?;
+    }
+    if let Some(service) = flags.cloud.sagemaker(&app.access)? {
+        let address = SocketAddr::new(flags.http_address, flags.cloud.sagemaker_port);
+        serve_http(listen(address, false)?, service, "Sagemaker HTTPService")?;
+    }
+    let vertex_ai_model = match flags.cloud.vertex_ai()? {
+        Some((service, model)) => {
+            let address = SocketAddr::new(flags.http_address, flags.cloud.vertex_ai_port()?);
+            serve_http(listen(address, false)?, service, "Vertex AI HTTPService")?;
+            Some(model)
+        }
+        None => None,
+    };
     if let Some(grpc) = grpc {
         let bound = grpc.local_addr()?;
         let security = flags.grpc_security.start(&flags.access, keys)?;
@@ -132,6 +138,7 @@ async fn serve(flags: &ServeFlags, log: Log) -> Result<(), Failure> {
             server: server.clone(),
             lifecycle: lifecycle.clone(),
             regions,
+            arena,
             forward: security.forward.clone().map(Arc::new),
             pulse: pulse.clone(),
             log,
@@ -150,7 +157,7 @@ async fn serve(flags: &ServeFlags, log: Log) -> Result<(), Failure> {
 
     let mut signals = Signals::new()?;
     let outcome = tokio::select! {
-        served = run_models(flags, &server, lifecycle) => served,
+        served = run_models(flags, &server, lifecycle, vertex_ai_model) => served,
         () = signals.next() => Ok(()),
     };
     server.stop_accepting();
@@ -166,6 +173,34 @@ async fn serve(flags: &ServeFlags, log: Log) -> Result<(), Failure> {
     tokio::task::spawn_blocking(move || tracer.finish()).await?;
     wait_for_workers(&alive).await;
     outcome
+}
+
+/// The ports of the usual services, for as far as they are wanted.
+struct Listeners {
+    http: Option<TcpListener>,
+    grpc: Option<TcpListener>,
+    metrics: Option<TcpListener>,
+}
+
+impl Listeners {
+    fn bind(flags: &ServeFlags) -> Result<Self, Failure> {
+        let bind = |service, wanted: bool, address, port, share| {
+            if !wanted {
+                return Ok(None);
+            }
+            flags.cloud.allows_port(service, port)?;
+            listen(SocketAddr::new(address, port), share).map(Some)
+        };
+        let http_address = flags.http_address;
+        let (http, grpc) = (flags.allows_http(), flags.allows_grpc());
+        let metrics_address = flags.metrics.metrics_address.unwrap_or(http_address);
+        let (metrics, metrics_port) = (flags.metrics.allow_metrics, flags.metrics.metrics_port);
+        Ok(Self {
+            http: bind("HTTP", http, http_address, flags.http_port, flags.reuse_http_port)?,
+            grpc: bind("GRPC", grpc, flags.grpc_address, flags.grpc_port, flags.reuse_grpc_port)?,
+            metrics: bind("metrics", metrics, metrics_address, metrics_port, false)?,
+        })
+    }
 }
 
 fn listen(address: SocketAddr, share: bool) -> Result<TcpListener, Failure> {
@@ -215,7 +250,7 @@ fn lifecycle(
     cache: Option<Arc<ResponseCache>>,
 ) -> Lifecycle {
     let repositories = Repositories {
-        paths: flags.model_repository.clone(),
+        paths: flags.repositories(),
         backends: backends::all(&flags.backend_directory),
         host,
         backend_settings: flags.backend_config.clone(),
@@ -225,6 +260,7 @@ fn lifecycle(
         cache,
         limiter: flags.limiter(),
         latencies: flags.metrics.latencies(),
+        registered: nereid_core::Registered::default(),
     };
     Lifecycle::new(repositories, server, flags.control_mode())
         .with_memory_budget(flags.model_memory_budget)
@@ -236,11 +272,15 @@ async fn run_models(
     flags: &ServeFlags,
     server: &Server,
     lifecycle: Arc<Lifecycle>,
+    vertex_ai_model: Option<DefaultModel>,
 ) -> Result<(), Failure> {
     let names = flags.models_at_start()?;
     let starting = lifecycle.clone();
     tokio::task::spawn_blocking(move || starting.start(names.as_deref())).await??;
     report(flags, &server.catalog())?;
+    if let Some(model) = vertex_ai_model {
+        model.decide(server)?;
+    }
     while flags.control_mode() == ControlMode::Poll {
         tokio::time::sleep(Duration::from_secs(flags.repository_poll_secs)).await;
         let polling = lifecycle.clone();

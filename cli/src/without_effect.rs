@@ -8,6 +8,10 @@ pub(crate) struct WithoutEffect {
     #[arg(long, hide = true)]
     _http_thread_count: Option<String>,
     #[arg(long, hide = true)]
+    _sagemaker_thread_count: Option<String>,
+    #[arg(long, hide = true)]
+    _vertex_ai_thread_count: Option<String>,
+    #[arg(long, hide = true)]
     _grpc_infer_thread_count: Option<String>,
     #[arg(long, hide = true)]
     _grpc_infer_allocation_pool_size: Option<String>,

@@ -28,6 +28,7 @@ mod ordering;
 mod overrides;
 mod pool;
 mod regions;
+mod registered;
 mod reshape;
 mod scheduling;
 mod seat;
@@ -50,7 +51,8 @@ pub use loading::Repositories;
 pub use model::ModelVersion;
 pub use nereid_scheduler::Supply;
 pub use overrides::Override;
-pub use regions::{OutputPlace, RegionStatus, Regions};
+pub use regions::{CudaStatus, OutputPlace, RegionStatus, Regions};
+pub use registered::Registered;
 pub use server::{Server, ServerMetadata};
 pub use statistics::{
     BatchStatistics, Duration, FailureReason, InferStatistics, ModelStatistics, ResponseStatistics,

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nereid_inference::{Error, Result};
-use nereid_repository::{Fingerprint, ModelFolder, scan};
+use nereid_repository::{Fingerprint, ModelFolder};
 use tempfile::TempDir;
 
 use crate::catalog::{ModelState, VersionState};
@@ -98,7 +98,7 @@ impl Lifecycle {
     /// Loads what is to be loaded at start: everything, or the models of these names. Returns when
     /// all were tried; an error means that a repository could not be read at all.
     pub fn start(&self, names: Option<&[String]>) -> Result<()> {
-        let found = scan(&self.repositories.paths)?;
+        let found = self.repositories.found()?;
         let chosen: Vec<String> = match names {
             None => found.keys().cloned().collect(),
             Some(names) => names.to_vec(),
@@ -149,7 +149,7 @@ impl Lifecycle {
             return Err(poll_failed(": files are given without a configuration"));
         }
         let _claim = self.claim(name)?;
-        let found = scan(&self.repositories.paths)?;
+        let found = self.repositories.found()?;
         if !found.contains_key(name) && with.files.is_empty() {
             return Err(poll_failed(""));
         }
@@ -189,7 +189,7 @@ impl Lifecycle {
     /// Looks at the repositories and does what has changed. A folder that is being written to is
     /// left for the next time.
     pub fn poll(&self) -> Result<()> {
-        let found = scan(&self.repositories.paths)?;
+        let found = self.repositories.found()?;
         let gone: Vec<String> =
             self.lock().keys().filter(|name| !found.contains_key(*name)).cloned().collect();
         for name in gone {
@@ -208,7 +208,7 @@ impl Lifecycle {
 
     /// Every model of the catalog and on disk, or just the versions that serve.
     pub fn index(&self, ready: bool) -> Result<Vec<IndexEntry>> {
-        let on_disk = scan(&self.repositories.paths)?.into_keys().collect();
+        let on_disk = self.repositories.found()?.into_keys().collect();
         let mut entries = index(&self.server.catalog(), on_disk);
         entries.retain(|entry| !ready || entry.state == "READY");
         Ok(entries)
@@ -241,7 +241,7 @@ impl Lifecycle {
     /// What there is to do for a model that a request wants.
     pub(crate) fn wanted_job(&self, name: &str) -> Result<(Job, Found)> {
         check_name(name)?;
-        let found = scan(&self.repositories.paths)?;
+        let found = self.repositories.found()?;
         if !found.contains_key(name) {
             let message = format!("Request for unknown model: '{name}' is not found");
             return Err(Error::not_found(message));

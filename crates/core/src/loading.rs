@@ -24,6 +24,7 @@ use crate::limits::{Limiter, Limits};
 use crate::metrics::metric_labels;
 use crate::model::{ModelVersion, Scheduler};
 use crate::pool::Pool;
+use crate::registered::Registered;
 use crate::reshape::Reshapes;
 use crate::scheduling::Scheduling;
 use crate::statistics::Recorder;
@@ -47,6 +48,8 @@ pub struct Repositories {
     /// What models have to share, if anything.
     pub limiter: Option<Arc<Limiter>>,
     pub latencies: LatencySettings,
+    /// Repositories that have become known since.
+    pub registered: Registered,
 }
 
 /// A model as its folder describes it.
@@ -71,7 +74,13 @@ impl Repositories {
 
     fn read_config(&self, folder: &ModelFolder) -> Result<ModelConfig> {
         match folder.config_text(self.config_name.as_deref())? {
-            Some((path, text)) => accepted(folder, model_config::parse(&text, &path)?),
+            Some((path, text)) => {
+                let mut config = model_config::parse(&text, &path)?;
+                if self.registered.renames(&folder.name) {
+                    config.name.clear();
+                }
+                accepted(folder, config)
+            }
             None => accepted(folder, ModelConfig::default()),
         }
     }

@@ -5,7 +5,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use nereid_arena::{ClientRegion, RegionError};
-use nereid_inference::{Error, RegionRange, Result, Tensor};
+use nereid_cuda::CudaRegion;
+use nereid_inference::{Code, Error, RegionRange, Result, Tensor};
 
 /// All regions by name. What a request refers to stays mapped until the request has ended, also if
 /// the region is unregistered meanwhile.
@@ -18,7 +19,13 @@ pub struct Regions {
 #[derive(Clone)]
 struct Registered {
     status: RegionStatus,
-    memory: Arc<ClientRegion>,
+    memory: Memory,
+}
+
+#[derive(Clone)]
+enum Memory {
+    System(Arc<ClientRegion>),
+    Cuda { region: Arc<CudaRegion>, device: i32 },
 }
 
 /// A registered region, as clients see it.
@@ -30,9 +37,17 @@ pub struct RegionStatus {
     pub byte_size: usize,
 }
 
+/// The same of a region on a GPU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CudaStatus {
+    pub name: String,
+    pub device: i32,
+    pub byte_size: usize,
+}
+
 /// A place for an output.
 pub struct OutputPlace {
-    memory: Arc<ClientRegion>,
+    memory: Memory,
     offset: usize,
     byte_size: usize,
 }
@@ -46,12 +61,7 @@ impl Regions {
     pub fn register(&self, name: &str, key: &str, offset: u64, byte_size: u64) -> Result<()> {
         self.refuse_unless_allowed()?;
         check_key(name, key)?;
-        if self.find(name).is_some() {
-            return Err(Error::new(
-                nereid_inference::Code::AlreadyExists,
-                format!("shared memory region '{name}' already in manager"),
-            ));
-        }
+        self.refuse_twice(name)?;
         let size = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
         let (offset, byte_size) = (size(offset), size(byte_size));
         let memory = ClientRegion::open(key, offset, byte_size).map_err(|error| match error {
@@ -67,59 +77,141 @@ impl Regions {
         })?;
         let (name, key) = (name.to_owned(), key.to_owned());
         let status = RegionStatus { name: name.clone(), key, offset, byte_size };
-        let registered = Registered { status, memory: Arc::new(memory) };
+        let registered = Registered { status, memory: Memory::System(Arc::new(memory)) };
+        self.by_name.write().unwrap_or_else(PoisonError::into_inner).insert(name, registered);
+        Ok(())
+    }
+
+    /// Whether this server can reach the memory of GPUs. If not, there are no CUDA regions and none
+    /// can be made.
+    pub fn has_cuda(&self) -> bool {
+        nereid_cuda::is_available()
+    }
+
+    /// Opens the memory of a GPU that a client shares by `handle`.
+    pub fn register_cuda(
+        &self,
+        name: &str,
+        handle: &[u8],
+        device: i64,
+        byte_size: u64,
+    ) -> Result<()> {
+        self.refuse_unless_allowed()?;
+        let failed = |why: &str| {
+            Error::invalid_arg(format!(
+                "failed to register CUDA shared memory region: '{name}'{why}"
+            ))
+        };
+        if !self.has_cuda() {
+            return Err(failed(", GPUs not supported"));
+        }
+        self.refuse_twice(name)?;
+        let handle = handle.try_into().map_err(|_| {
+            Error::invalid_arg("'raw_handle' must be a valid base64 encoded cudaIpcMemHandle_t")
+        })?;
+        let device = i32::try_from(device).map_err(|_| failed(": invalid args"))?;
+        let byte_size = usize::try_from(byte_size).unwrap_or(usize::MAX);
+        let region = CudaRegion::open(handle, device, byte_size)
+            .map_err(|error| failed(&format!(": {error}")))?;
+        let name = name.to_owned();
+        let status = RegionStatus { name: name.clone(), key: String::new(), offset: 0, byte_size };
+        let memory = Memory::Cuda { region: Arc::new(region), device };
+        let registered = Registered { status, memory };
         self.by_name.write().unwrap_or_else(PoisonError::into_inner).insert(name, registered);
         Ok(())
     }
 
     /// Forgets a region, or all of them. An unknown name is not an error.
     pub fn unregister(&self, name: Option<&str>) -> Result<()> {
+        self.forget(name, |memory| matches!(memory, Memory::System(_)))
+    }
+
+    /// The same for CUDA regions.
+    pub fn unregister_cuda(&self, name: Option<&str>) -> Result<()> {
+        if !self.has_cuda() {
+            return Ok(());
+        }
+        self.forget(name, |memory| matches!(memory, Memory::Cuda { .. }))
+    }
+
+    fn forget(&self, name: Option<&str>, is_meant: impl Fn(&Memory) -> bool) -> Result<()> {
         self.refuse_unless_allowed()?;
         let mut regions = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
-        match name {
-            Some(name) => drop(regions.remove(name)),
-            None => regions.clear(),
-        }
+        let is_named = |known: &str| name.is_none_or(|name| name == known);
+        regions.retain(|known, region| !(is_named(known) && is_meant(&region.memory)));
         Ok(())
     }
 
     /// One region, or all of them by name.
     pub fn status(&self, name: Option<&str>) -> Result<Vec<RegionStatus>> {
+        let system = |region: Registered| match region.memory {
+            Memory::System(_) => Some(region.status),
+            Memory::Cuda { .. } => None,
+        };
+        self.listed(name, "system", "CUDA", system)
+    }
+
+    /// The same for CUDA regions.
+    pub fn cuda_status(&self, name: Option<&str>) -> Result<Vec<CudaStatus>> {
+        let cuda = |region: Registered| match region.memory {
+            Memory::System(_) => None,
+            Memory::Cuda { device, .. } => {
+                let RegionStatus { name, byte_size, .. } = region.status;
+                Some(CudaStatus { name, device, byte_size })
+            }
+        };
+        self.listed(name, "CUDA", "system", cuda)
+    }
+
+    /// Those regions of which `shown` makes something; an error if one is named that is not there, or
+    /// of the other kind.
+    fn listed<T>(
+        &self,
+        name: Option<&str>,
+        kind: &str,
+        other: &str,
+        shown: impl Fn(Registered) -> Option<T>,
+    ) -> Result<Vec<T>> {
         let Some(name) = name else {
             let regions = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
-            return Ok(regions.values().map(|region| region.status.clone()).collect());
+            return Ok(regions.values().cloned().filter_map(shown).collect());
         };
-        self.find(name).map(|region| vec![region.status]).ok_or_else(|| {
-            Error::not_found(format!("Unable to find system shared memory region: '{name}'"))
-        })
-    }
-
-    /// What the status of CUDA regions comes to in a server that has none: an error if one is
-    /// asked for by name.
-    pub fn no_cuda_region(&self, name: Option<&str>) -> Result<()> {
-        let Some(name) = name else { return Ok(()) };
-        Err(Error::not_found(match self.find(name) {
-            Some(_) => format!(
-                "The region named '{name}' is registered as system shared memory, not CUDA shared \
+        let found = self.find(name).ok_or_else(|| {
+            let kind = kind.to_lowercase();
+            Error::not_found(format!("Unable to find {kind} shared memory region: '{name}'"))
+        })?;
+        shown(found).map(|one| vec![one]).ok_or_else(|| {
+            Error::not_found(format!(
+                "The region named '{name}' is registered as {other} shared memory, not {kind} shared \
                  memory"
-            ),
-            None => format!("Unable to find cuda shared memory region: '{name}'"),
-        }))
-    }
-
-    /// Why a CUDA region cannot be registered.
-    pub fn refuse_cuda(&self, name: &str) -> Error {
-        self.refuse_unless_allowed().err().unwrap_or_else(|| {
-            Error::invalid_arg(format!(
-                "failed to register CUDA shared memory region: '{name}', GPUs not supported"
             ))
         })
+    }
+
+    fn refuse_twice(&self, name: &str) -> Result<()> {
+        match self.find(name) {
+            None => Ok(()),
+            Some(_) => Err(Error::new(
+                Code::AlreadyExists,
+                format!("shared memory region '{name}' already in manager"),
+            )),
+        }
     }
 
     /// The bytes of an input, where the client has put them.
     pub fn input(&self, range: &RegionRange) -> Result<Bytes> {
         let (memory, offset, byte_size) = self.checked(range)?;
-        memory.bytes(offset, byte_size).ok_or_else(|| out_of_range(range))
+        match memory {
+            Memory::System(region) => {
+                region.bytes(offset, byte_size).ok_or_else(|| out_of_range(range))
+            }
+            Memory::Cuda { region, .. } => region.read(offset, byte_size).map_err(|error| {
+                let name = &range.region;
+                Error::internal(format!(
+                    "failed to read CUDA shared memory region '{name}': {error}"
+                ))
+            }),
+        }
     }
 
     /// The place where an output is to go.
@@ -128,7 +220,7 @@ impl Regions {
         Ok(OutputPlace { memory, offset, byte_size })
     }
 
-    fn checked(&self, range: &RegionRange) -> Result<(Arc<ClientRegion>, usize, usize)> {
+    fn checked(&self, range: &RegionRange) -> Result<(Memory, usize, usize)> {
         let name = &range.region;
         let found = self.find(name).ok_or_else(|| {
             Error::not_found(format!("Unable to find shared memory region: '{name}'"))
@@ -161,13 +253,34 @@ impl Regions {
     }
 }
 
+impl Memory {
+    fn len(&self) -> usize {
+        match self {
+            Self::System(region) => region.len(),
+            Self::Cuda { region, .. } => region.len(),
+        }
+    }
+
+    /// Whether there was room for the output.
+    fn write(&self, offset: usize, output: &Tensor) -> Result<bool> {
+        let segments = output.data.segments();
+        match self {
+            Self::System(region) => Ok(region.write(offset, segments.iter())),
+            Self::Cuda { region, .. } => {
+                region.write(offset, segments.iter()).map(|()| true).map_err(|error| {
+                    let name = &output.name;
+                    Error::internal(format!("failed to write output '{name}' to a GPU: {error}"))
+                })
+            }
+        }
+    }
+}
+
 impl OutputPlace {
     /// Writes the bytes of an output; returns how many they are.
     pub fn write(&self, output: &Tensor) -> Result<usize> {
         let len = output.data.len();
-        let fits =
-            len <= self.byte_size && self.memory.write(self.offset, output.data.segments().iter());
-        if fits {
+        if len <= self.byte_size && self.memory.write(self.offset, output)? {
             return Ok(len);
         }
         Err(Error::internal(format!(

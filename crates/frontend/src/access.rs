@@ -149,6 +149,12 @@ impl Access {
         Ok(Self { restrictions, keys, remote_control })
     }
 
+    /// The same rules, but that control from other machines is allowed.
+    #[must_use]
+    pub fn with_remote_control(self) -> Self {
+        Self { remote_control: true, ..self }
+    }
+
     /// Grants what `peer` wishes, or says why not.
     pub fn check(&self, wish: Wish, peer: IpAddr, headers: &HeaderMap) -> Result<(), Denial> {
         let restriction = match self.restrictions.is_empty() {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use hyper::header::HeaderMap;
+use nereid_arena::Arena;
 use nereid_backend::Pulse;
 use nereid_core::{Lifecycle, ModelVersion, Regions, Server};
 use nereid_frontend::Forward;
@@ -10,7 +12,6 @@ use nereid_logging::Log;
 use nereid_protocol::parse_version;
 use nereid_trace::Tracer;
 use tokio::sync::watch;
-use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use crate::infer::infer;
@@ -27,11 +28,24 @@ pub struct App {
     pub server: Arc<Server>,
     pub lifecycle: Arc<Lifecycle>,
     pub regions: Arc<Regions>,
+    /// Large messages are received here, where workers can see them too.
+    pub arena: Arena,
     /// Metadata that models are told.
     pub forward: Option<Arc<Forward>>,
     pub pulse: Pulse,
     pub log: Log,
     pub tracer: Tracer,
+}
+
+impl App {
+    /// The metadata that the model is to be told.
+    pub(crate) fn forwarded(&self, metadata: &HeaderMap) -> Result<Parameters, Error> {
+        let mut parameters = Parameters::new();
+        if let Some(forward) = &self.forward {
+            forward.add(metadata, &mut parameters)?;
+        }
+        Ok(parameters)
+    }
 }
 
 pub(crate) struct InferenceService {
@@ -43,15 +57,6 @@ pub(crate) struct InferenceService {
 impl InferenceService {
     pub(crate) fn new(app: App, stopping: watch::Receiver<bool>) -> Self {
         Self { app, stopping }
-    }
-
-    /// The metadata that the model is to be told.
-    fn forwarded(&self, metadata: &MetadataMap) -> Result<Parameters, Error> {
-        let mut parameters = Parameters::new();
-        if let Some(forward) = &self.app.forward {
-            forward.add(metadata.as_ref(), &mut parameters)?;
-        }
-        Ok(parameters)
     }
 
     async fn model(
@@ -152,8 +157,9 @@ impl GrpcInferenceService for InferenceService {
         &self,
         request: Request<proto::ModelInferRequest>,
     ) -> Reply<proto::ModelInferResponse> {
-        let forwarded = self.forwarded(request.metadata());
-        let beginning = Beginning::of(&self.app, request.metadata());
+        let metadata = request.metadata().as_ref();
+        let forwarded = self.app.forwarded(metadata);
+        let beginning = Beginning::of(&self.app, metadata);
         reply(infer(&self.app, request.into_inner(), forwarded, beginning).await)
     }
 
@@ -164,8 +170,8 @@ impl GrpcInferenceService for InferenceService {
         let wish = request.metadata().get("triton_grpc_error");
         let close_on_error = wish.is_some_and(|wish| wish.as_bytes() == b"true");
         let (app, stopping) = (self.app.clone(), self.stopping.clone());
-        let forwarded = self.forwarded(request.metadata());
-        let parent = trace::parent(request.metadata()).map(str::to_owned);
+        let forwarded = self.app.forwarded(request.metadata().as_ref());
+        let parent = trace::parent(request.metadata().as_ref()).map(str::to_owned);
         let inbound = request.into_inner();
         Ok(Response::new(stream(app, stopping, inbound, forwarded, close_on_error, parent)))
     }
@@ -221,24 +227,27 @@ impl GrpcInferenceService for InferenceService {
         &self,
         request: Request<proto::CudaSharedMemoryStatusRequest>,
     ) -> Reply<proto::CudaSharedMemoryStatusResponse> {
-        let name = request.into_inner().name;
-        let none = self.app.regions.no_cuda_region(shared_memory::named(&name));
-        reply(none.map(|()| proto::CudaSharedMemoryStatusResponse::default()))
+        reply(shared_memory::cuda_status(&self.app.regions, &request.into_inner().name))
     }
 
     async fn cuda_shared_memory_register(
         &self,
         request: Request<proto::CudaSharedMemoryRegisterRequest>,
     ) -> Reply<proto::CudaSharedMemoryRegisterResponse> {
-        reply(Err(self.app.regions.refuse_cuda(&request.into_inner().name)))
+        let request = request.into_inner();
+        let proto::CudaSharedMemoryRegisterRequest { name, raw_handle, device_id, byte_size } =
+            request;
+        let registered = self.app.regions.register_cuda(&name, &raw_handle, device_id, byte_size);
+        reply(registered.map(|()| proto::CudaSharedMemoryRegisterResponse {}))
     }
 
-    /// There are none; what is not there need not be forgotten.
     async fn cuda_shared_memory_unregister(
         &self,
-        _: Request<proto::CudaSharedMemoryUnregisterRequest>,
+        request: Request<proto::CudaSharedMemoryUnregisterRequest>,
     ) -> Reply<proto::CudaSharedMemoryUnregisterResponse> {
-        reply(Ok(proto::CudaSharedMemoryUnregisterResponse {}))
+        let name = request.into_inner().name;
+        let forgotten = self.app.regions.unregister_cuda(shared_memory::named(&name));
+        reply(forgotten.map(|()| proto::CudaSharedMemoryUnregisterResponse {}))
     }
 
     async fn trace_setting(

@@ -19,6 +19,7 @@ use nereid_trace::Tracer;
 use tracing::Level;
 
 use crate::body::discard;
+use crate::cloud::Service;
 use crate::generate::generate;
 use crate::infer::infer;
 use crate::logging::logging;
@@ -64,11 +65,19 @@ impl Default for Limits {
 }
 
 impl App {
-    pub(crate) async fn handle(&self, peer: Peer, request: Request<Incoming>) -> Reply {
+    pub(crate) async fn handle(
+        &self,
+        service: &Service,
+        peer: Peer,
+        request: Request<Incoming>,
+    ) -> Reply {
         self.pulse.beat();
-        let (head, mut body) = request.into_parts();
+        let (mut head, mut body) = request.into_parts();
         let began = tracing::enabled!(target: ACCESS, Level::INFO).then(Instant::now);
-        let reply = self.answer(peer, &head, &mut body).await;
+        let reply = match service {
+            Service::Api => self.answer(peer, &head, &mut body).await,
+            Service::Cloud(cloud) => Box::pin(cloud.answer(self, peer, &mut head, &mut body)).await,
+        };
         if let Some(began) = began {
             log_access(&head, &reply, began);
         }
@@ -85,6 +94,16 @@ impl App {
             let method = "Method Not Allowed";
             return status_reply(StatusCode::METHOD_NOT_ALLOWED, route.error_type(), method);
         }
+        self.follow(route, head, body).await
+    }
+
+    /// Answers a request to `route`, by whatever path it came.
+    pub(crate) async fn follow(
+        &self,
+        route: Route<'_>,
+        head: &Parts,
+        body: &mut Incoming,
+    ) -> Reply {
         match route {
             // Only digits come here, so all that can be wrong with a version is its size.
             Route::Model { name, version, action } => match parse_version(version.unwrap_or("")) {
@@ -100,7 +119,7 @@ impl App {
                 shared_memory(self, action, region, body).await
             }
             Route::SharedMemory { memory: Memory::Cuda, action, region } => {
-                cuda_shared_memory(self, action, region)
+                cuda_shared_memory(self, action, region, body).await
             }
             Route::Logging => logging(self, &head.method, body).await,
             Route::Trace { model } => trace(self, &head.method, model, body).await,
@@ -220,7 +239,7 @@ fn log_access(head: &Parts, reply: &Reply, began: Instant) {
     );
 }
 
-fn denied(denial: &Denial) -> Reply {
+pub(crate) fn denied(denial: &Denial) -> Reply {
     let no_key = *denial == Denial::NoKey;
     let status = if no_key { StatusCode::UNAUTHORIZED } else { StatusCode::FORBIDDEN };
     let mut reply = status_reply(status, TEXT, &denial.message());
@@ -230,7 +249,7 @@ fn denied(denial: &Denial) -> Reply {
     reply
 }
 
-fn health(good: bool) -> Reply {
+pub(crate) fn health(good: bool) -> Reply {
     let status = if good { StatusCode::OK } else { StatusCode::BAD_REQUEST };
     reply(status, TEXT, Bytes::new())
 }

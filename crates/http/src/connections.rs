@@ -11,20 +11,22 @@ use nereid_frontend::{ConnectionOptions, Peer};
 use tokio::net::TcpListener;
 
 use crate::app::App;
+use crate::cloud::Service;
 use crate::reply::Reply;
 
 /// Serves until `shutdown`, then accepts nothing new and returns when every request that runs has
 /// been answered.
 pub async fn serve(
     listener: TcpListener,
-    app: App,
+    app: Arc<App>,
+    service: Service,
     options: ConnectionOptions,
     shutdown: impl Future<Output = ()>,
 ) {
-    let app = Arc::new(app);
+    let service = Arc::new(service);
     let handle = move |peer, request| {
-        let app = app.clone();
-        async move { app.handle(peer, request).await }
+        let (app, service) = (app.clone(), service.clone());
+        async move { app.handle(&service, peer, request).await }
     };
     serve_with(listener, handle, options, shutdown).await;
 }

@@ -3,7 +3,7 @@
 use hyper::header::HeaderMap;
 use nereid_inference::{Error, Result};
 
-const HEADER: &str = "inference-header-content-length";
+pub(crate) const HEADER: &str = "inference-header-content-length";
 
 /// The part of a body that is JSON.
 #[derive(Clone, Copy, Debug, PartialEq)]

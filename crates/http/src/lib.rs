@@ -5,6 +5,7 @@
 mod app;
 mod aside;
 mod body;
+mod cloud;
 mod compression;
 mod connections;
 mod generate;
@@ -21,5 +22,6 @@ mod shared_memory;
 mod trace;
 
 pub use app::{App, Limits};
+pub use cloud::{Cloud, DefaultModel, SageMaker, Service, VertexAi};
 pub use connections::serve;
 pub use metrics::serve_metrics;

@@ -14,6 +14,7 @@ use nereid_protocol::{InferResponse, error_body, http_status};
 
 use crate::compression::{Encoding, compress};
 use crate::generate::Answers;
+use crate::header_length::HEADER;
 
 pub(crate) type Reply = Response<Content>;
 
@@ -150,7 +151,7 @@ pub(crate) async fn infer_reply(written: InferResponse, encoding: Option<Encodin
     if binary {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
         // Of the JSON as it was before it was compressed.
-        headers.insert("inference-header-content-length", HeaderValue::from(json_len));
+        headers.insert(HEADER, HeaderValue::from(json_len));
     } else {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
     }

@@ -1,9 +1,12 @@
 //! `/v2/systemsharedmemory/…` and `/v2/cudasharedmemory/…`: regions registered, listed and forgotten.
 
 use hyper::body::Incoming;
-use nereid_core::RegionStatus;
+use nereid_core::{CudaStatus, RegionStatus};
 use nereid_inference::{Error, Result};
-use nereid_protocol::{RegionRow, parse_register_request, region_status};
+use nereid_protocol::{
+    CudaRegisterRequest, RegionRow, cuda_region_status, parse_cuda_register_request,
+    parse_register_request, region_status,
+};
 
 use crate::app::App;
 use crate::body::receive;
@@ -27,21 +30,42 @@ pub(crate) async fn shared_memory(
     done_reply(done)
 }
 
-/// There are no CUDA regions, and none can be made; what is not there need not be forgotten.
-pub(crate) fn cuda_shared_memory(app: &App, action: RegionAction, region: Option<&str>) -> Reply {
+pub(crate) async fn cuda_shared_memory(
+    app: &App,
+    action: RegionAction,
+    region: Option<&str>,
+    body: &mut Incoming,
+) -> Reply {
     let done = match action {
-        RegionAction::Status => {
-            app.regions.no_cuda_region(region).map(|()| json_reply(b"[]".to_vec()))
+        RegionAction::Status => return cuda_status(app, region),
+        RegionAction::Unregister => app.regions.unregister_cuda(region),
+        // Where there are none, what is asked for does not matter.
+        RegionAction::Register if !app.regions.has_cuda() => {
+            register_cuda(app, region, &CudaRegisterRequest::default())
         }
-        RegionAction::Unregister => Ok(done_reply(Ok(()))),
-        RegionAction::Register => Err(match region {
-            Some(region) => app.regions.refuse_cuda(region),
-            None => Error::invalid_arg(
-                "'region name' is necessary to register cuda shared memory region",
-            ),
-        }),
+        RegionAction::Register => match receive(body, 0, app).await {
+            Ok(body) => parse_cuda_register_request(&body)
+                .and_then(|request| register_cuda(app, region, &request)),
+            Err(reply) => return reply,
+        },
     };
-    done.unwrap_or_else(|error| json_error(&error))
+    done_reply(done)
+}
+
+fn register_cuda(app: &App, region: Option<&str>, request: &CudaRegisterRequest) -> Result<()> {
+    let name = region.ok_or_else(|| {
+        Error::invalid_arg("'region name' is necessary to register cuda shared memory region")
+    })?;
+    let CudaRegisterRequest { handle, device, byte_size } = request;
+    app.regions.register_cuda(name, handle, *device, *byte_size)
+}
+
+fn cuda_status(app: &App, region: Option<&str>) -> Reply {
+    let row = |region: &CudaStatus| (region.name.clone(), region.device, region.byte_size);
+    match app.regions.cuda_status(region) {
+        Ok(regions) => json_reply(cuda_region_status(regions.iter().map(row))),
+        Err(error) => json_error(&error),
+    }
 }
 
 fn register(app: &App, region: Option<&str>, body: &[u8]) -> Result<()> {

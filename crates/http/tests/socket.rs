@@ -9,7 +9,7 @@ use nereid_arena::Arena;
 use nereid_backend::{Host, Pulse};
 use nereid_core::{ControlMode, Lifecycle, Regions, Repositories, Server};
 use nereid_frontend::{Access, ConnectionOptions};
-use nereid_http::{App, Limits, serve};
+use nereid_http::{App, Limits, Service, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -59,6 +59,7 @@ async fn start() -> Running {
         cache: None,
         limiter: None,
         latencies: Default::default(),
+        registered: nereid_core::Registered::default(),
     };
     let lifecycle = Arc::new(Lifecycle::new(repositories, server.clone(), ControlMode::None));
     lifecycle.aside(|lifecycle| lifecycle.start(None)).await.unwrap();
@@ -69,7 +70,7 @@ async fn start() -> Running {
     let regions = Arc::new(Regions::new(false));
     let log = nereid_logging::Log::default();
     let tracer = nereid_trace::Tracer::off().unwrap();
-    let app = App {
+    let app = Arc::new(App {
         server: server.clone(),
         lifecycle,
         regions,
@@ -81,10 +82,11 @@ async fn start() -> Running {
         limits,
         access: Access::default(),
         forward: None,
-    };
-    let served = tokio::spawn(serve(listener, app, ConnectionOptions::default(), async {
-        let _ = stopped.await;
-    }));
+    });
+    let served =
+        tokio::spawn(serve(listener, app, Service::Api, ConnectionOptions::default(), async {
+            let _ = stopped.await;
+        }));
     Running { address, stop, served, server }
 }
 

@@ -34,7 +34,10 @@ pub use repository::{
     IndexRow, LoadParameters, parse_index_request, parse_load_request, parse_unload_request,
     repository_index,
 };
-pub use shared_memory::{RegionRow, RegisterRequest, parse_register_request, region_status};
+pub use shared_memory::{
+    CudaRegisterRequest, RegionRow, RegisterRequest, cuda_region_status,
+    parse_cuda_register_request, parse_register_request, region_status,
+};
 pub use statistics::{StatisticsRow, TimeRow, statistics};
 pub use status::{error_body, http_status};
 pub use trace::{

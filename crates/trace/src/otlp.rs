@@ -3,17 +3,23 @@
 //! A thread of its own sends what has come together; who brings spans never waits. What does not
 //! fit into the queue is dropped, and so is what the collector does not take.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
 use crate::settings::OpenTelemetry;
 use crate::span::attribute;
 
 /// How long a collector may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where systems keep the certificates that they trust: Debian's, Red Hat's, Alpine's.
+const ROOTS: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
 pub(crate) struct Exporter {
     /// `None` once no more spans are taken.
@@ -45,6 +51,29 @@ impl Exporter {
     }
 }
 
+/// Trusts whom this machine trusts, or whom OpenTelemetry's variable names.
+fn tls() -> TlsConfig {
+    let named = ["OTEL_EXPORTER_OTLP_CERTIFICATE", "SSL_CERT_FILE"];
+    let named = named.iter().find_map(|name| std::env::var(name).ok());
+    let pem = match named {
+        Some(file) => std::fs::read(&file).unwrap_or_else(|error| {
+            tracing::warn!("traces: failed to read {file}: {error}");
+            Vec::new()
+        }),
+        None => ROOTS.iter().find_map(|file| std::fs::read(file).ok()).unwrap_or_default(),
+    };
+    let roots: Vec<_> = parse_pem(&pem)
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(certificate),
+            _ => None,
+        })
+        .collect();
+    TlsConfig::builder()
+        .root_certs(RootCerts::new_with_certs(&roots))
+        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .build()
+}
+
 struct Sender {
     settings: OpenTelemetry,
     spans: Receiver<Value>,
@@ -52,8 +81,11 @@ struct Sender {
 
 impl Sender {
     fn run(self) {
-        let config = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).build();
-        let agent = ureq::Agent::new_with_config(config);
+        let mut config = ureq::Agent::config_builder().timeout_global(Some(PATIENCE));
+        if self.settings.url.starts_with("https://") {
+            config = config.tls_config(tls());
+        }
+        let agent = ureq::Agent::new_with_config(config.build());
         let mut complained = false;
         while let Ok(first) = self.spans.recv() {
             let batch = self.batch(first);

@@ -1,0 +1,20 @@
+//! Memory of a GPU that another process shares (CUDA IPC): opened, read and written.
+//!
+//! Written to the interface of NVIDIA's driver, which is loaded when it is first asked for. **Not
+//! tested: there has been no GPU at hand.** Without the feature `driver`, without a driver or without
+//! a GPU there is none, and whoever asks is told so.
+
+#[cfg(feature = "driver")]
+mod driver;
+#[cfg(not(feature = "driver"))]
+mod none;
+
+#[cfg(feature = "driver")]
+use driver as imp;
+#[cfg(not(feature = "driver"))]
+use none as imp;
+
+pub use imp::{CudaRegion, is_available};
+
+/// Bytes of a `cudaIpcMemHandle_t`.
+pub const HANDLE_SIZE: usize = 64;
