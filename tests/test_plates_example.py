@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tritonclient.http as httpclient
 from harness import BINARY, ROOT, Server
+from PIL import Image
 from tritonclient.utils import InferenceServerException
 
 EXAMPLE = ROOT / "examples/plates"
@@ -153,6 +154,15 @@ def test_what_is_no_picture_is_refused(which, shape, message, request):
         recognise(request.getfixturevalue(which), np.zeros(shape, np.uint8))
 
 
+def test_a_picture_of_100_megapixels(server):
+    picture = np.full((10000, 10000, 3), 90, np.uint8)
+    street_picture, written = street.render()
+    picture[: 720 * 8, : 1280 * 7] = cv2.resize(street_picture, (1280 * 7, 720 * 8))
+    found = recognise(server, picture, ["boxes", "texts"])
+    assert len(found["boxes"]) == len(found["texts"]) >= 1
+    assert set(texts_of(found)) & set(written)
+
+
 @pytest.mark.parametrize("cut", [0.3, 0.6, 0.9])
 def test_a_plate_cut_by_the_border(server, cut):
     picture, _ = street.render()
@@ -197,6 +207,54 @@ def test_the_client_names_the_file_that_is_no_photo(server, tmp_path, name, cont
     assert shown.returncode == 1
     assert shown.stderr.startswith("error: ") and name in shown.stderr
     assert "Traceback" not in shown.stderr
+
+
+def test_the_client_refuses_a_picture_too_large_to_send(server, tmp_path):
+    # A few kilobytes that become 600 MB.
+    Image.new("1", (15000, 15000)).save(tmp_path / "huge.png")
+    shown = client(server, tmp_path / "huge.png")
+    assert shown.returncode == 1 and "Traceback" not in shown.stderr
+    assert shown.stderr.startswith("error: ") and "huge.png" in shown.stderr
+
+
+def test_the_client_turns_a_photo_upright(server, tmp_path):
+    picture, written = street.render()
+    turned = Image.fromarray(np.ascontiguousarray(np.rot90(picture)[:, :, ::-1]))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # The top of the scene is on the right.
+    turned.save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    shown = client(server, tmp_path / "turned.jpg")
+    assert shown.returncode == 0, shown.stderr
+    assert "(1280x720)" in shown.stdout
+    assert all(text in shown.stdout for text in written)
+
+
+def logits(*columns):
+    """Certain columns, a blank after each; a column of two characters is nearly a tie."""
+    rows = []
+    for characters in columns:
+        column = np.full(reading.BLANK + 1, -20, np.float32)
+        for place, character in enumerate(characters):
+            column[reading.ALPHABET.index(character)] = -0.3 * place
+        blank = np.full(reading.BLANK + 1, -20, np.float32)
+        blank[reading.BLANK] = 0
+        rows += [column, blank]
+    return np.array(rows).T
+
+
+@pytest.mark.parametrize(
+    "columns, text",
+    [
+        (["A", "1", "2", "3", "B", "C", "37", "7", "7"], "A123BC777"),
+        (["A", "1", "2", "3", "B", "C", "46", "9", "7"], "A123BC497"),
+        (["0O", "0", "0", "18", "K", "K", "1", "7", "7"], "O001KK177"),
+        (["0O", "08", "0", "0", "K", "K", "7", "7"], "O800KK77"),
+    ],
+    ids=["a code in use", "another code all the same", "a letter", "not three zeros"],
+)
+def test_a_text_is_written_as_plates_are(columns, text):
+    read, probability = reading.read(logits(*columns))
+    assert read == text and probability > reading.READABLE
 
 
 def test_the_client_says_that_a_file_is_missing(server, tmp_path):

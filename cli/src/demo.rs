@@ -21,6 +21,9 @@ use crate::serve;
 /// Where the example lies, from the root of the sources.
 const EXAMPLE: &str = "examples/plates";
 
+/// Later wheels tell their maker that they are used.
+const ONNX_RUNTIME: &str = "onnxruntime==1.24.*";
+
 #[derive(Args, Debug)]
 pub(crate) struct DemoFlags {
     /// A photo (JPEG or PNG), or a folder of photos, instead of the example's.
@@ -78,7 +81,7 @@ fn prepare(flags: DemoFlags) -> Result<Demo, String> {
     }
     let clock = Instant::now();
     say("Python packages");
-    let extra = (flags.engine == "onnxruntime").then_some("onnxruntime");
+    let extra = (flags.engine == "onnxruntime").then_some(ONNX_RUNTIME);
     let python = packages::python_with(&example.join("requirements.txt"), extra)?;
     println!("   {} ({:.1} s)", python.display(), clock.elapsed().as_secs_f64());
     Ok(Demo { flags, example, photo, python })

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import tritonclient.http as httpclient
-from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 
 KINDS = (".jpg", ".jpeg", ".png")
 OUTPUTS = ("coordinates", "texts", "boxes", "confidences", "text_confidences")
@@ -33,10 +33,13 @@ def photos(paths):
 
 
 def load(path):
-    """A photo as the model wants it: rows, columns, BGR. Grey ones become colour."""
+    """A photo as the model wants it: rows, columns, BGR. Grey ones become colour.
+
+    Those that a camera held upright turned on their side are put up again, as OpenCV does.
+    """
     try:
         with Image.open(path) as photo:
-            rgb = np.asarray(photo.convert("RGB"))
+            rgb = np.asarray(ImageOps.exif_transpose(photo).convert("RGB"))
     except UnidentifiedImageError:
         raise ValueError("%s: not a photo (JPEG and PNG are)" % path) from None
     except Image.DecompressionBombError as error:

@@ -42,8 +42,9 @@ class Nets:
         return session.run(None, {session.get_inputs()[0].name: value})[0]
 
     def find(self, picture):
-        pixels, scale = finding.fit(picture)
-        return finding.keep_best(self.run("detector", pixels)[0], scale, picture)[0]
+        views = finding.views(picture)
+        found = [(self.run("detector", pixels)[0], scale) for pixels, scale in views]
+        return finding.keep_best(found, picture)[0]
 
     def read(self, picture, boxes):
         if not len(boxes):

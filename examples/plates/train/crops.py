@@ -5,6 +5,7 @@ import cv2
 import numpy as np
 import plate
 from glyphs import ALPHABET
+from PIL import Image
 
 # What the straightener takes, and how far above and below a box it looks (in heights of the box).
 CROP_WIDTH, CROP_HEIGHT, MARGIN = 128, 48, 0.2
@@ -96,30 +97,56 @@ def body(rng, height, width):
     return picture
 
 
-def sample(rng, fonts=None):
+def shoot(picture, rng, width, scale):
+    """What happens between a clean picture and the file: `width` is a plate's, in its pixels.
+
+    With a `scale` other than 1 a program resizes the photo after the camera saved it.
+    """
+    camera.tone(picture, rng)
+    picture = camera.blur(picture, rng, 0.35 + width / 110)
+    picture = camera.finish(picture, rng, 1.0 + width / 240)
+    if scale == 1:
+        return picture
+    size = [max(round(side / scale), 4) for side in picture.shape[1::-1]]
+    picture = camera.resize(picture, rng, size)
+    return camera.finish(picture, rng, 0.3) if rng.random() < 0.7 else picture
+
+
+def loose(low, high, rng):
+    """A detector's box around a plate, loose or tight; at times as wide as a fifth too much."""
+    wide, tall = high - low
+    if rng.random() < 0.2:
+        sides = rng.uniform(-0.04, 0.2, 4) * [wide, tall, wide, tall]
+    else:
+        sides = rng.uniform([-0.1, -0.08, -0.1, -0.08], [0.36, 0.22, 0.36, 0.22]) * tall
+    return low - sides[:2], high + sides[2:]
+
+
+def sample(rng, fonts=None, unseen=False):
     """(crop uint8 [48,128,3], text, columns' classes [47], corners in the crop [-1..1] [4,2])."""
-    width = np.exp(rng.uniform(np.log(42), np.log(240)))
-    art, text, spans = plate.draw(rng, min(max(width / plate.WIDTH * 1.3, 0.14), 0.5), fonts)
+    width = np.exp(rng.uniform(np.log(34), np.log(250)))
+    scale = np.exp(rng.uniform(np.log(0.55), np.log(2.2))) if rng.random() < 0.45 else 1
+    width = np.clip(width * scale, 30, 300)
+    art, text, spans = plate.draw(
+        rng, min(max(width / plate.WIDTH * 1.3, 0.14), 0.6), fonts, unseen
+    )
     camera.dirt(art, rng)
+    if rng.random() < 0.25:
+        camera.wear(art, rng)
     camera.light(art, rng)
     corners = quad(rng, width)
-    low, high = corners.min(axis=0), corners.max(axis=0)
-    wide, tall = high - low
-    # A detector's box is loose, and at times tight.
-    low = low - [rng.uniform(-0.05, 0.18) * tall * 2, rng.uniform(-0.08, 0.22) * tall]
-    high = high + [rng.uniform(-0.05, 0.18) * tall * 2, rng.uniform(-0.08, 0.22) * tall]
-    margin = MARGIN * (high[1] - low[1])
-    low, high = np.floor([low[0], low[1] - margin]), np.ceil([high[0], high[1] + margin])
+    low, high = loose(corners.min(axis=0), corners.max(axis=0), rng)
+    # A plate at the border of its photo has no margin there.
+    margin = MARGIN * (high[1] - low[1]) * (rng.random(2) > 0.12)
+    low, high = np.floor([low[0], low[1] - margin[0]]), np.ceil([high[0], high[1] + margin[1]])
     size = (high - low).astype(int)
     corners = corners - low.astype(np.float32)
     picture = body(rng, size[1], size[0])
     if rng.random() < 0.6:
         frame(picture, corners, rng)
-    paste(picture, art, corners)
-    camera.tone(picture, rng)
-    picture = camera.blur(picture, rng, 0.35 + width / 110)
-    picture = camera.finish(picture, rng, 1.0 + width / 240)
-    crop = cv2.resize(picture, (CROP_WIDTH, CROP_HEIGHT), interpolation=cv2.INTER_CUBIC)
+    paste(picture, thin(art, width), corners)
+    picture = shoot(picture, rng, width, scale)
+    crop = Image.fromarray(picture).resize((CROP_WIDTH, CROP_HEIGHT), Image.Resampling.BICUBIC)
     columns = np.full(COLUMNS, BLANK, np.int64)
     for char, (left, right) in zip(text, spans):
         # The middle of a character is its column, the rest is for blanks.
@@ -127,4 +154,12 @@ def sample(rng, fonts=None):
         first = int(np.ceil(middle - half - 0.5))
         last = max(int(np.floor(middle + half - 0.5)), first)
         columns[first : last + 1] = ALPHABET.index(char)
-    return crop, text, columns, (corners / size * 2 - 1).astype(np.float32)
+    return np.array(crop), text, columns, (corners / size * 2 - 1).astype(np.float32)
+
+
+def thin(art, width):
+    """`art` made no larger than a plate of `width` needs, as a lens averages."""
+    share = width / art.shape[1]
+    if share > 1 / 1.5:
+        return art
+    return cv2.resize(art, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)

@@ -59,10 +59,11 @@ def compare(name, net, scripted, path, inputs):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--checkpoints", default="checkpoints")
-    folder = parser.parse_args().checkpoints
+    parser.add_argument("--into", type=Path, default=EXAMPLE, help="folder of both repositories")
+    options = parser.parse_args()
     torch.manual_seed(0)
-    detector, stn, reader = load(folder)
-    onnx_models, torch_models = EXAMPLE / "models", EXAMPLE / "models-article"
+    detector, stn, reader = load(options.checkpoints)
+    onnx_models, torch_models = options.into / "models", options.into / "models-article"
     batch, both = {0: "batch"}, {0: "batch", 2: "height", 3: "width"}
     pictures = [torch.rand(n, 3, h, w) for n, h, w in ((1, 384, 640), (2, 640, 480), (3, 64, 96))]
     crops = [torch.randn(n, 3, *CROP).clamp(-1, 1) for n in (1, 8, 32)]

@@ -82,17 +82,31 @@ def line_up(masks, heights, rng, room, gap):
     return starts, [w * shrink for w in widths], total * shrink
 
 
-def draw(rng, scale, fonts=None):
+def cells(masks, heights, rng, room):
+    """As line_up, but every character in the middle of a cell of the standard's width."""
+    wide = [rng.uniform(52, 56) if high > 65 else rng.uniform(48, 53) for high in heights]
+    stretch = rng.uniform(0.95, 1.05)
+    shrink = min(1.0, room / sum(wide))
+    widths = [
+        min(mask.shape[1] / mask.shape[0] * high * stretch, cell - 3) * shrink
+        for mask, high, cell in zip(masks, heights, wide)
+    ]
+    ends = np.cumsum([0.0, *wide]) * shrink
+    starts = [(a + b - width) / 2 for a, b, width in zip(ends, ends[1:], widths)]
+    return starts, widths, ends[-1]
+
+
+def draw(rng, scale, fonts=None, unseen=False):
     """A clean plate at `scale` pixels per millimetre.
 
     Returns the picture (float32, BGR), its text, and for each character its span of the plate's
     width (0..1).
     """
     main, code, yellow = random_text(rng)
-    styles, own = alphabets(fonts)
+    styles, own = alphabets(fonts, unseen)
     pick = (
         rng.integers(own)
-        if rng.random() < 0.62 or own == len(styles)
+        if rng.random() < (0.2 if unseen else 0.7) or own == len(styles)
         else rng.integers(own, len(styles))
     )
     style = styles[pick]
@@ -128,7 +142,10 @@ def draw(rng, scale, fonts=None):
     base = rng.uniform(90, 97)
     heights = [digit if c.isdigit() else letter for c in main]
     masks = [style[c] for c in main]
-    starts, widths, total = line_up(masks, heights, rng, divider - 34, rng.uniform(9, 16))
+    if rng.random() < 0.6:
+        starts, widths, total = cells(masks, heights, rng, divider - 20)
+    else:
+        starts, widths, total = line_up(masks, heights, rng, divider - 34, rng.uniform(7, 14))
     left = (divider - total) / 2 + rng.uniform(-8, 8)
     for mask, high, start, width in zip(masks, heights, starts, widths):
         ink(

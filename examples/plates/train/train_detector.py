@@ -5,7 +5,7 @@ import scenes
 import torch
 from nets import ANCHORS, Detector
 from torch.nn import functional as F
-from training import Batches, Run, arguments
+from training import Batches, Run, arguments, begun
 
 BATCH = 16
 # A box belongs to an anchor when no side differs by more than this factor.
@@ -116,7 +116,10 @@ def evaluate(net, held_out, confidence=0.5):
 
 def main():
     options = arguments(minutes=60)
-    run = Run("detector", Detector(), options)
+    net = Detector()
+    if options.begin:
+        begun(net, options.begin + "/yolo/1/detector.pt")
+    run = Run("detector", net, options)
     held_out = [make(options.assets)(np.random.default_rng([1, i])) for i in range(8)]
     batches = Batches(make(options.assets), run.step).loader()
     sums = np.zeros(2)

@@ -7,7 +7,7 @@ from glyphs import ALPHABET
 from nets import Reader, Straightener
 from torch import nn
 from torch.nn import functional as F
-from training import Batches, Run, arguments
+from training import Batches, Run, arguments, begun
 
 BATCH = 48
 # Steps on known columns alone, and after how many more CTC has taken over.
@@ -54,7 +54,11 @@ def greedy(logits):
 
 def main():
     options = arguments(minutes=60)
-    run = Run("reader", nn.ModuleDict({"stn": Straightener(), "reader": Reader()}), options)
+    nets = nn.ModuleDict({"stn": Straightener(), "reader": Reader()})
+    if options.begin:
+        begun(nets["stn"], options.begin + "/stn/1/model.pt")
+        begun(nets["reader"], options.begin + "/lprnet/1/model.pt")
+    run = Run("reader", nets, options)
     stn, reader = run.nets["stn"], run.nets["reader"]
     held_out = [tensors(make(options.assets)(np.random.default_rng([1, i]))) for i in range(8)]
     batches = Batches(make(options.assets), run.step).loader()
@@ -64,9 +68,9 @@ def main():
         target = best_fit(corners)
         transform = stn.transform(pictures)
         straight = F.mse_loss(transform @ PLATE_CORNERS.T, target @ PLATE_CORNERS.T)
-        share = min(max((run.step - WARM) / MIXED, 0), 1)
+        share = 1 if options.begin else min(max((run.step - WARM) / MIXED, 0), 1)
         # While the straightener learns, the reader sees plates straightened by the truth.
-        shown = target if run.step < WARM // 2 else transform
+        shown = target if run.step < WARM // 2 and not options.begin else transform
         logits = reader(stn.cut(pictures, shown))
         weight = torch.ones(len(ALPHABET) + 1)
         weight[-1] = 0.5

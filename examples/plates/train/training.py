@@ -23,6 +23,9 @@ def arguments(minutes):
     parser.add_argument("--assets", help="folder made by assets.sh: fonts and background pictures")
     parser.add_argument("--out", default="checkpoints", help="folder of checkpoints and curves")
     parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument(
+        "--begin", help="repository like ../models-article: train its weights on, not new ones"
+    )
     options = parser.parse_args()
     os.makedirs(options.out, exist_ok=True)
     torch.manual_seed(SEED)
@@ -48,10 +51,17 @@ class Batches(IterableDataset):
         return iter(DataLoader(self, batch_size=None, num_workers=1, prefetch_factor=4))
 
 
+def begun(net, file):
+    """The net with the weights of a TorchScript file that export.py wrote."""
+    net.load_state_dict(torch.jit.load(file).state_dict(), strict=False)
+    return net
+
+
 class Run:
     """Nets, their running average, an optimiser, the clock; saved and found again."""
 
     def __init__(self, name, nets, options):
+        nets.to(memory_format=torch.channels_last)
         self.name, self.nets, self.options = name, nets, options
         self.averages = copy.deepcopy(nets).requires_grad_(False)
         parameters = [p for p in nets.parameters() if p.requires_grad]

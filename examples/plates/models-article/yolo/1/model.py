@@ -5,7 +5,7 @@ import os
 import numpy as np
 import torch
 import triton_python_backend_utils as pb_utils
-from boxes import crops, fit, keep_best
+from boxes import crops, keep_best, views
 
 
 class TritonPythonModel:
@@ -25,9 +25,11 @@ class TritonPythonModel:
             height, width = picture.shape[:2]
             error = pb_utils.TritonError("the picture has no pixels: %dx%d" % (width, height))
             return pb_utils.InferenceResponse(error=error)
-        pixels, scale = fit(picture)
-        found = self.net(torch.from_numpy(pixels))[0].numpy()
-        boxes, confidences = keep_best(found, scale, picture)
+        found = [
+            (self.net(torch.from_numpy(pixels))[0].numpy(), scale)
+            for pixels, scale in views(picture)
+        ]
+        boxes, confidences = keep_best(found, picture)
         outputs = {
             "output__0": lambda: crops(picture, boxes),
             "output__1": lambda: boxes,

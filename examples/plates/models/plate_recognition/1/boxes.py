@@ -3,10 +3,11 @@
 import numpy as np
 from PIL import Image
 
-# The longer side that the detector sees, at most; both are made multiples of STEP.
-SIDE, STEP = 704, 32
+# The longer sides that the detector sees a picture at, at most: far plates need a large one, near
+# ones a small one. Both sides are made multiples of STEP.
+SIDES, STEP = (1280, 704), 32
 CONFIDENCE = 0.4
-OVERLAP = 0.45
+OVERLAP = 0.3
 
 # What the straightener takes, and how far above and below a box it looks (in heights of the box).
 CROP_WIDTH, CROP_HEIGHT, MARGIN = 128, 48, 0.2
@@ -15,10 +16,14 @@ CROP_WIDTH, CROP_HEIGHT, MARGIN = 128, 48, 0.2
 ARTICLE_SIZE = (1920, 1080)
 
 
-def fit(picture):
-    """The detector's input [1,3,H,W] for a BGR picture, which is made smaller, and its scale."""
+def views(picture):
+    """The detector's inputs [1,3,H,W] for a BGR picture, and the scale of each."""
+    longest = max(picture.shape[:2])
+    return [fit(picture, side / longest) for side in sorted({min(s, longest) for s in SIDES})]
+
+
+def fit(picture, scale):
     height, width = picture.shape[:2]
-    scale = min(SIDE / max(height, width), 1.0)
     size = (max(round(width * scale), 1), max(round(height * scale), 1))
     fitted = Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR)
     padded = [-(-side // STEP) * STEP for side in size]
@@ -28,24 +33,29 @@ def fit(picture):
     return np.ascontiguousarray(rgb, np.float32)[None] / 255, scale
 
 
-def keep_best(found, scale, picture):
+def keep_best(found, picture):
     """Corners [N,4] in pixels of the picture and confidences [N], best first.
 
-    `found` are the detector's boxes [A,5]: centre, size, confidence.
+    `found` has the detector's boxes [A,5] (centre, size, confidence) of each view and its scale.
     """
-    found = found[found[:, 4] >= CONFIDENCE]
-    found = found[np.argsort(-found[:, 4], kind="stable")]
-    half = found[:, 2:4] / 2
-    corners = np.concatenate([found[:, :2] - half, found[:, :2] + half], axis=1) / scale
+    likely = [(boxes[boxes[:, 4] >= CONFIDENCE], scale) for boxes, scale in found]
+    confidences = np.concatenate([boxes[:, 4] for boxes, _ in likely])
+    corners = np.concatenate([corners_of(boxes) / scale for boxes, scale in likely])
+    order = np.argsort(-confidences, kind="stable")
     height, width = picture.shape[:2]
-    corners = np.clip(corners, 0, [width, height, width, height]).astype(np.float32)
+    corners = np.clip(corners[order], 0, [width, height, width, height]).astype(np.float32)
     kept = []
     for index, box in enumerate(corners):
         if (box[2:] - box[:2] >= 1).all() and not any(
             overlap(box, corners[other]) > OVERLAP for other in kept
         ):
             kept.append(index)
-    return corners[kept], found[kept, 4]
+    return corners[kept], confidences[order][kept]
+
+
+def corners_of(boxes):
+    half = boxes[:, 2:4] / 2
+    return np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], axis=1)
 
 
 def overlap(a, b):

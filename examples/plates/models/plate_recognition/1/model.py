@@ -2,7 +2,7 @@
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from boxes import article_coordinates, crops, fit, keep_best
+from boxes import article_coordinates, crops, keep_best, views
 from texts import read
 
 
@@ -16,9 +16,11 @@ class TritonPythonModel:
             height, width = picture.shape[:2]
             error = pb_utils.TritonError("the picture has no pixels: %dx%d" % (width, height))
             return pb_utils.InferenceResponse(error=error)
-        pixels, scale = fit(picture)
-        found = ask("detector", "pictures", pixels, "boxes")
-        boxes, confidences = keep_best(found[0], scale, picture)
+        found = [
+            (ask("detector", "pictures", pixels, "boxes")[0], scale)
+            for pixels, scale in views(picture)
+        ]
+        boxes, confidences = keep_best(found, picture)
         readings = []
         if len(boxes):
             logits = ask("reading", "crops", crops(picture, boxes), "logits")

@@ -8,6 +8,15 @@ ALPHABET = "0123456789ABEKMHOPCTYX"
 BLANK = len(ALPHABET)
 # Type 1 (cars) and type 1B (public transport), regions of two and three digits. L letter, D digit.
 FORMS = ("LDDDLLDD", "LDDDLLDDD", "LLDDDDD", "LLDDDDDD")
+# Three-digit codes of regions that are in use; of two digits nearly all are.
+LONG_CODES = frozenset(
+    """101 102 103 109 111 113 116 118 121 122 123 124 125 126 130 134 136 138 142 147 150 152 154 155
+    156 158 159 161 163 164 169 172 173 174 176 177 178 180 181 182 184 185 186 188 190 192 193 196
+    197 198 199 250 252 254 277 299 323 550 702 716 725 750 754 761 763 774 777 790 797 799 916 977
+    """.split()
+)
+# How much less is thought of a text with another code, or with three zeros.
+UNUSUAL = 0.1
 # A text less probable than this is taken for nothing readable.
 READABLE = 0.03
 BEAM = 12
@@ -34,10 +43,21 @@ def read(logits):
     for column in scores.T:
         likely = [c for c in np.flatnonzero(column[:BLANK] > UNLIKELY)]
         beam = best(step(beam, column, likely))
-    ended = {text: sum(mass) for (text, kinds), mass in beam.items() if kinds in FORMS}
+    ended = {
+        text: sum(mass) * usual(text) for (text, kinds), mass in beam.items() if kinds in FORMS
+    }
     text = max(ended, key=ended.get, default="")
     probability = float(ended.get(text, 0.0))
     return (text, probability) if probability >= READABLE else ("", probability)
+
+
+def usual(text):
+    """How likely a plate says this at all, compared with a code and a number that are in use."""
+    code, digits = text[6:], text[1:4]
+    if text[1].isalpha():  # Type 1B: two letters, then the digits.
+        code, digits = text[5:], text[2:5]
+    known = code in LONG_CODES if len(code) == 3 else code != "00"
+    return (1.0 if known else UNUSUAL) * (UNUSUAL if digits == "000" else 1.0)
 
 
 def step(beam, column, likely):
