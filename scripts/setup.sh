@@ -8,7 +8,7 @@ say() { printf '== %s\n' "$*"; }
 
 missing=()
 # libb64 is for perf_analyzer; Chromium for the tests of the page.
-for package in g++ python3-venv libtorch-dev python3-torch redis-server libb64-0d \
+for package in g++ python3-venv libtorch-dev python3-torch redis-server libb64-0d libfaketime \
   chromium chromium-driver; do
   dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
 done

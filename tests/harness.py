@@ -46,18 +46,21 @@ def _command(repository, *flags):
 class Server:
     """A running server. Ends with the `with` block, and with it every process it started."""
 
-    def __init__(self, repository, *flags, wait_ready=True):
+    def __init__(self, repository, *flags, wait_ready=True, prefix=(), env=None, pass_fds=()):
+        command = _command(
+            repository,
+            *flags,
+            "--exit-timeout-secs=5",
+            "--backend-config=python,python=%s" % sys.executable,
+        )
         self.process = subprocess.Popen(
-            _command(
-                repository,
-                *flags,
-                "--exit-timeout-secs=5",
-                "--backend-config=python,python=%s" % sys.executable,
-            ),
+            [*prefix, *command],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            env={**os.environ, **(env or {})},
+            pass_fds=pass_fds,
         )
         self.lines = []
         self._bound = threading.Event()

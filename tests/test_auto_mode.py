@@ -135,3 +135,87 @@ def test_what_is_running_is_not_cut(auto):
     running.join()
     own.close()
     assert done == [None]
+
+
+SLOW_START = """
+    import pathlib, time
+    import triton_python_backend_utils as pb_utils
+
+    HERE = pathlib.Path(__file__).parent
+
+    class TritonPythonModel:
+        def initialize(self, args):
+            (HERE / "begun").touch()
+            while not (HERE / "go").exists():
+                time.sleep(0.01)
+
+        def execute(self, requests):
+            get = pb_utils.get_input_tensor_by_name
+            return [pb_utils.InferenceResponse([pb_utils.Tensor("OUT", get(r, "IN").as_numpy())]) for r in requests]
+"""
+
+
+def test_a_slow_load_holds_up_nobody_and_not_too_many_wait_for_it(tmp_path):
+    python_model(tmp_path, "slow", SLOW_START, dims="[ 2 ]", more=SIZE)
+    write_model(tmp_path, "a", IDENTITY)
+    flags = ["--model-control-mode=auto", "--model-memory-budget=399", "--model-load-max-waiting=3"]
+    with Server(tmp_path, *flags) as server:
+        client = httpclient.InferenceServerClient(server.url, concurrency=8)
+        waiting = [client.async_infer("slow", [tensor(httpclient)]) for _ in range(3)]
+        server.wait_for((tmp_path / "slow/1/begun").exists)
+        own = httpclient.InferenceServerClient(server.url)
+
+        def refused():
+            try:
+                own.infer("slow", [tensor(httpclient)], timeout=1000000, request_id="x")
+            except InferenceServerException as error:
+                return "wait for models already" in str(error) and error.status() == "503"
+
+        server.wait_for(refused)
+        assert "slow" not in serving(own)
+        with pytest.raises(InferenceServerException, match="wait for models already"):
+            ask(own, "a")
+        (tmp_path / "slow/1/go").touch()
+        assert all(answer.get_result().as_numpy("OUT")[0, 0] == 3 for answer in waiting)
+        ask(own, "a")
+        own.close()
+        client.close()
+
+
+def test_loads_run_at_the_same_time(tmp_path):
+    """Two models whose starts wait for each other."""
+    for name, other in (("one", "two"), ("two", "one")):
+        body = SLOW_START.replace('HERE / "go"', 'HERE.parent.parent / "%s/1/begun"' % other)
+        python_model(tmp_path, name, body, dims="[ 2 ]", more=SIZE)
+    with Server(tmp_path, "--model-control-mode=auto", "--model-memory-budget=399") as server:
+        client = httpclient.InferenceServerClient(server.url, concurrency=2)
+        answers = [client.async_infer(name, [tensor(httpclient)]) for name in ("one", "two")]
+        assert all(answer.get_result().as_numpy("OUT")[0, 0] == 3 for answer in answers)
+        client.close()
+
+
+def test_a_crowd_of_models_in_little_room(tmp_path):
+    """Everybody is answered though every load pushes out what somebody else has just asked for."""
+    for number in range(12):
+        write_model(tmp_path, "m%d" % number, IDENTITY)
+    with Server(tmp_path, "--model-control-mode=auto", "--model-memory-budget=250") as server:
+        failures = []
+
+        def keep_asking(seed):
+            own = httpclient.InferenceServerClient(server.url)
+            for turn in range(25):
+                try:
+                    ask(own, "m%d" % ((seed * 5 + turn * 7) % 12))
+                except Exception as error:
+                    failures.append(error)
+            own.close()
+
+        threads = [threading.Thread(target=keep_asking, args=(seed,)) for seed in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not failures
+        client = httpclient.InferenceServerClient(server.url)
+        assert len(serving(client)) <= 2
+        client.close()

@@ -122,6 +122,21 @@ def test_init_writes_what_check_accepts(tmp_path):
     assert again.returncode == 1 and "--force" in again.stderr
 
 
+def test_the_completed_configurations_are_printed(tmp_path):
+    write(tmp_path / "models/net/1/model.onnx", "onnx: scale", tmp_path)
+    write(tmp_path / "models/bad/config.pbtxt", "max_batch: 3", tmp_path)
+    done = nereid("check", "models", "--print-config", "--backend-config=default-max-batch-size=16", cwd=tmp_path)
+    assert done.returncode == 1 and "max_batch" in done.stderr and "bad" not in done.stdout
+    (tmp_path / "again/net/1").mkdir(parents=True)
+    (tmp_path / "again/net/config.pbtxt").write_text(done.stdout)
+    (tmp_path / "models/net/1/model.onnx").rename(tmp_path / "again/net/1/model.onnx")
+    json_flags = "--print-config", "--format=json", "--disable-auto-complete-config"
+    again = json.loads(nereid("check", "again", *json_flags, cwd=tmp_path).stdout)
+    net = again["configs"]["net"]
+    assert again["errors"] == 0 and net["max_batch_size"] == 16 and net["backend"] == "onnxruntime"
+    assert [tensor["name"] for tensor in net["input"]] == ["x"]
+
+
 CODE = """
 import triton_python_backend_utils as pb_utils
 

@@ -8,7 +8,15 @@ from harness import ROOT
 
 
 @pytest.mark.parametrize(
-    "script", [["kill_workers.py", "--times=3", "--connections=4"], ["soak.py", "--requests=2000", "--calls=400"]]
+    "script",
+    [
+        ["kill_workers.py", "--times=3", "--connections=4"],
+        ["soak.py", "--requests=2000", "--calls=400"],
+        ["swap.py", "--swaps=6", "--clients=4", "--calm=1", "--corrupt=0.3"],
+        ["many_models.py", "--models=60", "--room=10", "--requests=800", "--poll-seconds=1"],
+        ["load_unload.py", "--times=6", "--megabytes=1"],
+    ],
+    ids=lambda script: script[0],
 )
 def test_a_short_run(script):
     command = [sys.executable, str(ROOT / "scripts" / script[0]), *script[1:]]

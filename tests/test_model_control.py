@@ -232,9 +232,60 @@ def test_polling_follows_the_repository(tmp_path):
         assert server.workers() == before, "touching a file does nothing"
         python_model(repository, "a", ADD % 2, dims="[ 2 ]")
         wait_until(lambda: ask(client, "a") == 3)
+        before = server.workers()
+        two = "instance_group [ { count: 2 kind: KIND_CPU } ]"
+        write_model(repository, "a", config("python", dims="[ 2 ]", more=two))
+        wait_until(lambda: len(server.workers()) == 2)
+        assert set(before) < set(server.workers()), "instances alone are changed in place"
         python_model(repository, "a", BROKEN, dims="[ 2 ]")
         wait_until(lambda: "no such luck" in index(client)["a"][1])
         assert ask(client, "a") == 3
+        client.close()
+
+
+def test_a_folder_that_is_being_written_serves_when_it_is_complete(tmp_path):
+    write_model(tmp_path, "a", IDENTITY)
+    flags = ["--model-control-mode=poll", "--repository-poll-secs=1"]
+    with Server(tmp_path, *flags) as server:
+        client = httpclient.InferenceServerClient(server.url)
+        body = "\n".join(line[4:] for line in (ADD % 1).splitlines())
+        write_model(tmp_path, "late", config("python", dims="[ 2 ]"), {"model.py": ""})
+        with open(tmp_path / "late/1/model.py", "a") as file:
+            for line in body.splitlines(keepends=True) + ["# The end.\n"] * 20:
+                file.write(line)
+                file.flush()
+                time.sleep(0.05)
+        wait_until(lambda: client.is_model_ready("late"))
+        assert ask(client, "late") == 2
+        client.close()
+
+
+def test_a_load_that_fails_is_tried_again_if_that_was_asked_for(tmp_path):
+    body = """
+    import pathlib
+    import triton_python_backend_utils as pb_utils
+
+    TRIES = pathlib.Path(__file__).parents[2] / "tries"
+
+    class TritonPythonModel:
+        def initialize(self, args):
+            with TRIES.open("a") as tries:
+                tries.write("x")
+            if len(TRIES.read_text()) % 3:
+                raise ValueError("not yet")
+
+        def execute(self, requests):
+            return []
+    """
+    python_model(tmp_path, "late", body, dims="[ 2 ]")
+    python_model(tmp_path, "never", body, dims="[ 0 ]")
+    flags = ["--exit-on-error=false", "--disable-auto-complete-config"]
+    with Server(tmp_path, *flags, "--model-load-retry-count=2") as server:
+        client = httpclient.InferenceServerClient(server.url)
+        assert client.is_model_ready("late")
+        assert (tmp_path / "tries").read_text() == "xxx"
+        assert "failed to load 'late' version 1, 1 tries left" in server.log()
+        assert "failed to load 'never' version 1, " not in server.log(), "it stays wrong"
         client.close()
 
 

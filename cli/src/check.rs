@@ -29,6 +29,10 @@ pub(crate) struct CheckFlags {
     /// For people, or for programs.
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
+    /// Print the configurations that the models would be served with, completed by what their files
+    /// say and by defaults. What is wrong is told on the error output then.
+    #[arg(long)]
+    print_config: bool,
     /// Fail on warnings.
     #[arg(long)]
     strict: bool,
@@ -70,13 +74,14 @@ pub(crate) fn run(flags: &CheckFlags) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    print!(
-        "{}",
-        match flags.format {
-            Format::Text => report::text(&report),
-            Format::Json => report::json(&report),
+    match (flags.format, flags.print_config) {
+        (Format::Text, false) => print!("{}", report::text(&report)),
+        (Format::Text, true) => {
+            eprint!("{}", report::text(&report));
+            print!("{}", report::configurations(&report));
         }
-    );
+        (Format::Json, configurations) => print!("{}", report::json(&report, configurations)),
+    }
     let warnings = report.count(Severity::Warning);
     let failed = report.count(Severity::Error) > 0 || (flags.strict && warnings > 0);
     ExitCode::from(u8::from(failed))
@@ -116,6 +121,7 @@ fn repositories(flags: &CheckFlags, server: Arc<Server>) -> std::io::Result<Repo
         host,
         backend_settings: flags.backend_config.clone(),
         load_threads: 4,
+        load_retries: 0,
         auto_complete: !flags.disable_auto_complete_config,
         config_name: flags.model_config_name.clone(),
         cache: None,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::{ArgAction, Args};
 use nereid_cache::Settings;
-use nereid_core::{ControlMode, Limiter, Supply};
+use nereid_core::{AutoSettings, ControlMode, Limiter, Supply};
 use nereid_inference::Error;
 
 use crate::cloud::{self, CloudFlags};
@@ -59,6 +59,13 @@ pub(crate) struct ServeFlags {
     /// Models loaded at the same time.
     #[arg(long, default_value_t = 4)]
     pub(crate) model_load_thread_count: usize,
+    /// How often a model is loaded again that could not be loaded, unless its configuration is wrong.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) model_load_retry_count: u32,
+    /// Requests that may wait at the same time for models to be loaded in mode `auto`; more are
+    /// refused (503). (Not in Triton.)
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) model_load_max_waiting: usize,
     /// Setting of a backend: `<backend>,<key>=<value>`, or `<key>=<value>` for all of them.
     #[arg(long, value_name = "SETTING", value_parser = backend_setting)]
     pub(crate) backend_config: Vec<(String, String, String)>,
@@ -82,6 +89,10 @@ pub(crate) struct ServeFlags {
     /// How long to wait for requests that are running when the server is told to stop.
     #[arg(long, default_value_t = 30)]
     pub(crate) exit_timeout_secs: u64,
+    /// How long to go on accepting requests, but not be ready any more, when the server is told to
+    /// stop: time for load balancers to look elsewhere. (Not in Triton.)
+    #[arg(long, default_value_t = 0)]
+    pub(crate) exit_notice_secs: u64,
     /// Serve HTTP; true unless `AIP_MODE` is `PREDICTION`.
     #[arg(long, value_parser = boolean)]
     allow_http: Option<bool>,
@@ -160,7 +171,6 @@ const NOT_YET: &[&str] = &[
     "host-policy",
     "min-supported-compute-capability",
     "model-load-gpu-limit",
-    "model-load-retry-count",
     "model-namespacing",
     "pinned-memory-pool-byte-size",
     "repoagent-directory",
@@ -203,6 +213,11 @@ impl ServeFlags {
 
     pub(crate) fn limiter(&self) -> Option<Arc<Limiter>> {
         (self.rate_limit != "off").then(|| Limiter::new(self.rate_limit_resource.clone()))
+    }
+
+    pub(crate) fn auto(&self) -> AutoSettings {
+        let max_waiting = self.model_load_max_waiting;
+        AutoSettings { budget: self.model_memory_budget, max_waiting }
     }
 
     /// The models to load at start; `None`: all of them.

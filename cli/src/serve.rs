@@ -15,22 +15,18 @@ use nereid_http::{App, DefaultModel, Limits, Service};
 use nereid_inference::Cancellation;
 use nereid_logging::Log;
 use nereid_trace::Tracer;
-use tokio::net::{TcpListener, TcpSocket};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::ending::{Ending, Signals};
 use crate::flags::ServeFlags;
+use crate::listeners::{Listeners, listen};
 use crate::security::Security;
+use crate::supervisor::Supervisor;
 use crate::{backends, metrics, spin, table};
 
-/// How long workers may take to finalize once all requests have been answered.
-const FAREWELL: Duration = Duration::from_secs(5);
-
-/// Connections that wait to be accepted.
-const BACKLOG: u32 = 1024;
-
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 pub(crate) fn run(flags: &ServeFlags) -> ExitCode {
     let log = match flags.log.start() {
@@ -58,7 +54,7 @@ pub(crate) fn run(flags: &ServeFlags) -> ExitCode {
 }
 
 async fn serve(flags: &ServeFlags, log: Log) -> Result<(), Failure> {
-    let Listeners { http, grpc, metrics } = Listeners::bind(flags)?;
+    let Listeners { http, grpc, metrics } = Listeners::open(flags)?;
     let arena = Arena::new().map_err(|error| format!("no shared memory to be had: {error}"))?;
     let server = Server::new(&flags.id, flags.strict_readiness);
     let pulse = Pulse::default();
@@ -156,63 +152,14 @@ async fn serve(flags: &ServeFlags, log: Log) -> Result<(), Failure> {
     }
 
     let mut signals = Signals::new()?;
+    let supervisor = Supervisor::from_environment();
     let outcome = tokio::select! {
-        served = run_models(flags, &server, lifecycle, vertex_ai_model) => served,
+        served = run_models(flags, &server, lifecycle, vertex_ai_model, &supervisor) => served,
         () = signals.next() => Ok(()),
     };
-    server.stop_accepting();
-    tracing::info!("stopping: waiting for requests that are running");
-    let _ = stop.send(true);
-    let ended = async { while frontends.join_next().await.is_some() {} };
-    tokio::select! {
-        _ = tokio::time::timeout(Duration::from_secs(flags.exit_timeout_secs), ended) => {}
-        () = signals.next() => tracing::warn!("told to stop again: not waiting any longer"),
-    }
-    ending.cancel();
-    server.unload_all();
-    tokio::task::spawn_blocking(move || tracer.finish()).await?;
-    wait_for_workers(&alive).await;
+    let ending = Ending { server, stop, frontends, ending, tracer, alive };
+    ending.run(flags, &mut signals, &supervisor).await;
     outcome
-}
-
-/// The ports of the usual services, for as far as they are wanted.
-struct Listeners {
-    http: Option<TcpListener>,
-    grpc: Option<TcpListener>,
-    metrics: Option<TcpListener>,
-}
-
-impl Listeners {
-    fn bind(flags: &ServeFlags) -> Result<Self, Failure> {
-        let bind = |service, wanted: bool, address, port, share| {
-            if !wanted {
-                return Ok(None);
-            }
-            flags.cloud.allows_port(service, port)?;
-            listen(SocketAddr::new(address, port), share).map(Some)
-        };
-        let http_address = flags.http_address;
-        let (http, grpc) = (flags.allows_http(), flags.allows_grpc());
-        let metrics_address = flags.metrics.metrics_address.unwrap_or(http_address);
-        let (metrics, metrics_port) = (flags.metrics.allow_metrics, flags.metrics.metrics_port);
-        Ok(Self {
-            http: bind("HTTP", http, http_address, flags.http_port, flags.reuse_http_port)?,
-            grpc: bind("GRPC", grpc, flags.grpc_address, flags.grpc_port, flags.reuse_grpc_port)?,
-            metrics: bind("metrics", metrics, metrics_address, metrics_port, false)?,
-        })
-    }
-}
-
-fn listen(address: SocketAddr, share: bool) -> Result<TcpListener, Failure> {
-    let bind = || {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        // Connections of a server before this one may still linger on the port.
-        socket.set_reuseaddr(true)?;
-        socket.set_reuseport(share)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG)
-    };
-    bind().map_err(|error| format!("failed to listen on {address}: {error}").into())
 }
 
 fn grpc_options(flags: &ServeFlags, security: Security) -> nereid_grpc::Options {
@@ -255,6 +202,7 @@ fn lifecycle(
         host,
         backend_settings: flags.backend_config.clone(),
         load_threads: flags.model_load_thread_count,
+        load_retries: flags.model_load_retry_count,
         auto_complete: !flags.disable_auto_complete_config && !flags.strict_model_config,
         config_name: flags.model_config_name.clone(),
         cache,
@@ -262,8 +210,7 @@ fn lifecycle(
         latencies: flags.metrics.latencies(),
         registered: nereid_core::Registered::default(),
     };
-    Lifecycle::new(repositories, server, flags.control_mode())
-        .with_memory_budget(flags.model_memory_budget)
+    Lifecycle::new(repositories, server, flags.control_mode()).with_auto(flags.auto())
 }
 
 /// Loads what is to be loaded at start, prints what came of it, and follows the repository from
@@ -273,14 +220,17 @@ async fn run_models(
     server: &Server,
     lifecycle: Arc<Lifecycle>,
     vertex_ai_model: Option<DefaultModel>,
+    supervisor: &Supervisor,
 ) -> Result<(), Failure> {
     let names = flags.models_at_start()?;
     let starting = lifecycle.clone();
-    tokio::task::spawn_blocking(move || starting.start(names.as_deref())).await??;
+    let started = tokio::task::spawn_blocking(move || starting.start(names.as_deref()));
+    supervisor.while_starting(started).await??;
     report(flags, &server.catalog())?;
     if let Some(model) = vertex_ai_model {
         model.decide(server)?;
     }
+    supervisor.started();
     while flags.control_mode() == ControlMode::Poll {
         tokio::time::sleep(Duration::from_secs(flags.repository_poll_secs)).await;
         let polling = lifecycle.clone();
@@ -305,37 +255,6 @@ fn report(flags: &ServeFlags, catalog: &Catalog) -> Result<(), Failure> {
     .into())
 }
 
-/// Workers end when their instances are dropped; the kernel ends those that take too long, as
-/// soon as this process is gone.
-async fn wait_for_workers(alive: &Arc<()>) {
-    let deadline = tokio::time::Instant::now() + FAREWELL;
-    while Arc::strong_count(alive) > 1 && tokio::time::Instant::now() < deadline {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
 async fn until(mut stopped: watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stop| *stop).await;
-}
-
-/// SIGINT and SIGTERM.
-struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
 }

@@ -5,12 +5,13 @@ use nereid_inference::{Error, Result};
 use nereid_model_config::ModelConfig;
 
 use crate::check;
+use crate::complete;
 use crate::fallback::{self, Fallback};
 use crate::model::TorchModel;
 use crate::parameters::Parameters;
 use crate::runtime::{Runtime, Unusable};
 
-const DEFAULT_FILE: &str = "model.pt";
+pub(crate) const DEFAULT_FILE: &str = "model.pt";
 
 /// The backend `pytorch`. Its setting: `libtorch`, the folder of an installation.
 #[derive(Default)]
@@ -59,6 +60,18 @@ impl Backend for PytorchBackend {
 
     fn default_filename(&self) -> Option<&'static str> {
         Some(DEFAULT_FILE)
+    }
+
+    /// As far as that is possible: outputs can be found out, inputs cannot.
+    fn complete_config(&self, source: &ModelSource, config: &mut ModelConfig) -> Result<()> {
+        if !complete::is_wanted(config) || !source.model_file(DEFAULT_FILE).is_file() {
+            return Ok(());
+        }
+        match self.runtime.shim(source.setting("libtorch")) {
+            Ok(shim) => complete::complete(&shim, source, config),
+            // Whatever it runs in then, its outputs have to be written down.
+            Err(_) => Ok(()),
+        }
     }
 
     fn check(&self, source: &ModelSource) -> Vec<Finding> {

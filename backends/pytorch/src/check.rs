@@ -7,6 +7,8 @@ use nereid_inference::Result;
 use nereid_model_config::{ModelConfig, ModelInput, ModelOutput};
 
 use crate::archive::{Argument, Forward};
+use crate::mapping;
+use crate::outputs::missing_output;
 use crate::parameters::{IGNORED, Parameters};
 
 pub(crate) fn check(source: &ModelSource, file: &Path) -> Vec<Finding> {
@@ -56,12 +58,12 @@ fn compare(config: &ModelConfig, forward: &Forward) -> Vec<Finding> {
             findings.push(Finding::error(message).cured_by(cure()));
         }
     }
-    if let Some(results) = forward.results.filter(|results| config.output.len() > *results) {
-        let message = format!(
-            "the configuration has {} outputs, but 'forward' returns {results}",
-            config.output.len()
-        );
-        findings.push(Finding::error(message).cured_by(cure()));
+    let beyond = |results| {
+        let mut outputs = mapping::outputs(config).into_iter();
+        outputs.find(|(_, index)| *index >= results).map(|(name, _)| missing_output(name, results))
+    };
+    if let Some(error) = forward.results.and_then(beyond) {
+        findings.push(Finding::from(error).cured_by(cure()));
     }
     findings
 }

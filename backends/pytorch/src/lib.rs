@@ -12,6 +12,7 @@ mod archive;
 mod backend;
 mod check;
 mod compile;
+mod complete;
 mod cuda;
 mod datatypes;
 mod discover;

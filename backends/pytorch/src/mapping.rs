@@ -90,14 +90,15 @@ fn check_positions(config: &ModelConfig, names: &[&str], positions: &[usize]) ->
     Ok(())
 }
 
-/// For each output of the configuration, and then for each state that is none, which element of the
-/// result it is: all by `__<index>`, or all by order.
-pub(crate) fn outputs(config: &ModelConfig) -> Vec<usize> {
-    let states = config.hidden_states().map(|state| &state.output_name);
-    let names: Vec<&String> =
-        config.output.iter().map(|output| &output.name).chain(states).collect();
-    let indices = names.iter().map(|name| index_of(name));
-    indices.collect::<Option<_>>().unwrap_or_else(|| (0..names.len()).collect())
+/// The outputs of the configuration, and then the states that are none, each with the element of the
+/// result that it is: all by `__<index>`, or all by order.
+pub(crate) fn outputs(config: &ModelConfig) -> Vec<(&str, usize)> {
+    let states = config.hidden_states().map(|state| state.output_name.as_str());
+    let names: Vec<&str> =
+        config.output.iter().map(|output| output.name.as_str()).chain(states).collect();
+    let by_index = names.iter().map(|name| index_of(name)).collect::<Option<Vec<usize>>>();
+    let indices = by_index.unwrap_or_else(|| (0..names.len()).collect());
+    names.into_iter().zip(indices).collect()
 }
 
 /// The number behind the first `__` of a name; nothing behind it counts as 0, as in Triton.
@@ -148,9 +149,9 @@ mod tests {
 
     #[test]
     fn outputs_are_found_by_index_or_by_order() {
-        assert_eq!(outputs(&config(&[], &["b__1", "a__0"])), [1, 0]);
-        assert_eq!(outputs(&config(&[], &["b__1", "a"])), [0, 1]);
-        assert_eq!(outputs(&config(&[], &["b__x"])), [0]);
+        assert_eq!(outputs(&config(&[], &["b__1", "a__0"])), [("b__1", 1), ("a__0", 0)]);
+        assert_eq!(outputs(&config(&[], &["b__1", "a"])), [("b__1", 0), ("a", 1)]);
+        assert_eq!(outputs(&config(&[], &["b__x"])), [("b__x", 0)]);
     }
 
     #[test]

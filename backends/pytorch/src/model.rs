@@ -9,10 +9,11 @@ use nereid_backend::{
 };
 use nereid_inference::{DataType, Error, Result, Tensor, display_shape, element_count};
 
+use crate::archive::Forward;
 use crate::datatypes::scalar_type;
-use crate::ffi::{Argument, Module, Options, Shim};
+use crate::ffi::{Argument, Module, Options, Shim, TorchOutput};
 use crate::mapping::{self, Signature};
-use crate::outputs::OutputSpecs;
+use crate::outputs::{OutputSpecs, missing_output};
 use crate::parameters::Parameters;
 use crate::warmup;
 
@@ -47,12 +48,9 @@ impl TorchModel {
     ) -> Result<Self> {
         set_threads(shim, &source.name, parameters);
         let module = load_module(shim, &path, &source.name, &parameters.options)?;
-        let described = module.describe().map_err(|message| {
-            Error::internal(format!("failed to load model '{}': {message}", source.name))
-        })?;
-        let signature = Signature::parse(&described);
-        let shared = signature.shared || parameters.share;
-        let plan = Plan::new(source, parameters.options, signature)?;
+        let plan = Plan::of(&module, source, parameters.options)?;
+        refuse_missing_results(&path, source)?;
+        let shared = plan.signature.shared || parameters.share;
         if shared {
             warmup::run(&plan, &module, &source.config);
         }
@@ -74,7 +72,24 @@ impl TorchModel {
     }
 }
 
-fn load_module(shim: &Arc<Shim>, path: &Path, model: &str, options: &Options) -> Result<Module> {
+/// Where the file says how many values the module returns, an output behind them would never come,
+/// and a state least of all.
+fn refuse_missing_results(path: &Path, source: &ModelSource) -> Result<()> {
+    let Some(results) = Forward::read(path).ok().and_then(|forward| forward.results) else {
+        return Ok(());
+    };
+    match mapping::outputs(&source.config).into_iter().find(|(_, index)| *index >= results) {
+        Some((name, _)) => Err(missing_output(name, results)),
+        None => Ok(()),
+    }
+}
+
+pub(crate) fn load_module(
+    shim: &Arc<Shim>,
+    path: &Path,
+    model: &str,
+    options: &Options,
+) -> Result<Module> {
     Module::load(shim, path, options).map_err(|message| {
         let path = path.display();
         Error::internal(format!("failed to load model '{model}': {path}: {message}"))
@@ -99,6 +114,13 @@ fn set_threads(shim: &Shim, model: &str, parameters: &Parameters) {
 }
 
 impl Plan {
+    pub(crate) fn of(module: &Module, source: &ModelSource, options: Options) -> Result<Self> {
+        let described = module.describe().map_err(|message| {
+            Error::internal(format!("failed to load model '{}': {message}", source.name))
+        })?;
+        Self::new(source, options, Signature::parse(&described))
+    }
+
     fn new(source: &ModelSource, options: Options, signature: Signature) -> Result<Self> {
         let named = mapping::inputs(&source.config, &signature)?.into_iter();
         let inputs = named.map(|(name, position)| {
@@ -119,11 +141,19 @@ impl Plan {
 
     /// Runs a module on the inputs of a whole batch.
     pub(crate) fn run(&self, module: &Module, inputs: &[GatheredInput]) -> Result<Computed<'_>> {
+        Ok(Computed { plan: self, returned: self.returned(module, inputs)? })
+    }
+
+    /// What a module returns, whatever the configuration says of it.
+    pub(crate) fn returned(
+        &self,
+        module: &Module,
+        inputs: &[GatheredInput],
+    ) -> Result<Vec<TorchOutput>> {
         let arguments = self.arguments(inputs)?;
-        let returned = module
+        module
             .forward(&self.options, &arguments)
-            .map_err(|message| Error::internal(format!("PyTorch execute failure: {message}")))?;
-        Ok(Computed { plan: self, returned })
+            .map_err(|message| Error::internal(format!("PyTorch execute failure: {message}")))
     }
 
     /// Puts inputs where the module expects them. Inputs that were not sent are `None` in front of
@@ -179,7 +209,7 @@ fn checked_type(input: &GatheredInput) -> Result<i32> {
 /// What a module returned, not yet compared with the configuration.
 pub(crate) struct Computed<'a> {
     plan: &'a Plan,
-    returned: Vec<crate::ffi::TorchOutput>,
+    returned: Vec<TorchOutput>,
 }
 
 impl Computed<'_> {

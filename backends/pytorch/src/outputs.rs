@@ -33,7 +33,8 @@ impl OutputSpecs {
             .hidden_states()
             .map(|state| (&state.output_name, state.datatype(), Some(&state.dims)));
         let indices = crate::mapping::outputs(config);
-        let specs = outputs.chain(states).zip(indices).map(|((name, datatype, dims), index)| {
+        let specs = outputs.chain(states).zip(indices);
+        let specs = specs.map(|((name, datatype, dims), (_, index))| {
             Ok(OutputSpec {
                 name: name.clone(),
                 datatype: datatype.ok_or_else(|| {
@@ -57,16 +58,17 @@ impl OutputSpecs {
     }
 }
 
+pub(crate) fn missing_output(name: &str, returned: usize) -> Error {
+    Error::invalid_arg(format!(
+        "The output {name} in the model configuration refers to an output index which doesn't \
+         exist. This model has {returned} outputs"
+    ))
+}
+
 impl OutputSpec {
     fn tensor(&self, returned: &[TorchOutput], batch: Option<usize>) -> Result<Tensor> {
-        let found = returned.get(self.index).ok_or_else(|| {
-            Error::invalid_arg(format!(
-                "The output {} in the model configuration refers to an output index which doesn't \
-                 exist. This model has {} outputs",
-                self.name,
-                returned.len()
-            ))
-        })?;
+        let missing = || missing_output(&self.name, returned.len());
+        let found = returned.get(self.index).ok_or_else(missing)?;
         self.check_datatype(datatype(found.scalar_type)?)?;
         self.check_shape(&found.shape, batch)?;
         Ok(Tensor {

@@ -17,7 +17,11 @@ use nereid_backend_pytorch::PytorchBackend;
 use nereid_inference::{
     Answer, BytesElements, DataType, Error, Request, Responder, ResponseSink, Result, Tensor, Times,
 };
-use nereid_model_config::{ModelConfig, ModelInput, ModelOutput, ModelParameter, datatype_number};
+use nereid_model_config::model_config::SchedulingChoice;
+use nereid_model_config::{
+    ModelConfig, ModelInput, ModelOutput, ModelParameter, ModelSequenceBatching, datatype_number,
+    model_sequence_batching,
+};
 
 struct NoService;
 
@@ -274,11 +278,56 @@ fn a_model_that_gives_something_else_is_told_so() {
         error.message(),
         "configuration expects datatype TYPE_INT32 for output 'y', model provides TYPE_FP32"
     );
-    let second = config(&[("x", FP32, &[2])], &[("y__1", FP32, &[2])]);
-    let Some(model) = load("Scale", second) else { return };
-    let error =
-        run_one(&mut *instance(&*model), vec![tensor("x", &[1, 2], &[0.0; 2])]).unwrap_err();
-    assert!(error.message().contains("This model has 1 outputs"), "{error}");
+}
+
+#[test]
+fn outputs_and_states_that_would_never_come_are_refused_at_load() {
+    let fitting = config(&[("x", FP32, &[2])], &[("y", FP32, &[2])]);
+    if load("Scale", fitting.clone()).is_none() {
+        return;
+    }
+    let refused = |config: ModelConfig| {
+        let source = source(&models().unwrap().join("Scale"), config);
+        backend().load(&source, &host()).err().unwrap().message().to_owned()
+    };
+    let error = refused(config(&[("x", FP32, &[2])], &[("y__1", FP32, &[2])]));
+    assert!(error.contains("The output y__1") && error.contains("This model has 1 outputs"));
+    let state = model_sequence_batching::State {
+        input_name: "before".to_owned(),
+        output_name: "after".to_owned(),
+        data_type: datatype_number(FP32),
+        dims: vec![2],
+        ..Default::default()
+    };
+    let sequence = ModelSequenceBatching { state: vec![state], ..Default::default() };
+    let with_state = ModelConfig {
+        scheduling_choice: Some(SchedulingChoice::SequenceBatching(sequence)),
+        ..fitting
+    };
+    assert!(refused(with_state).contains("The output after"));
+}
+
+#[test]
+fn outputs_are_found_out_by_running_the_model() {
+    let completed = |name: &str, written: ModelConfig| {
+        let source = source(&models().unwrap().join(name), written);
+        let mut config = ModelConfig::clone(&source.config);
+        backend().complete_config(&source, &mut config).map(|()| config)
+    };
+    let open = config(&[("x", FP32, &[-1])], &[]);
+    if load("Scale", config(&[("x", FP32, &[2])], &[("y", FP32, &[2])])).is_none() {
+        return;
+    }
+    let found = completed("Scale", open.clone()).unwrap().output;
+    assert_eq!((found.len(), found[0].name.as_str()), (1, "OUTPUT__0"));
+    assert_eq!((found[0].datatype(), found[0].dims.as_slice()), (Some(FP32), &[-1][..]));
+    let fixed = completed("Scale", config(&[("x", FP32, &[7])], &[])).unwrap().output;
+    assert_eq!(fixed[0].dims, [7]);
+    let error = completed("Scale", config(&[("x", DataType::Bytes, &[7])], &[])).unwrap_err();
+    assert!(error.message().contains("there are no zeros for input 'x'"), "{error}");
+    assert!(error.message().starts_with("autofill failed for model 'm'"), "{error}");
+    let written = config(&[("x", FP32, &[2])], &[("y", FP32, &[2])]);
+    assert_eq!(completed("Scale", written.clone()).unwrap(), written);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use nereid_backend::{Finding, Severity};
 use nereid_core::CheckReport;
+use nereid_model_config::{to_json, to_pbtxt};
 use serde_json::{Value, json};
 
 pub(super) fn text(report: &CheckReport) -> String {
@@ -52,7 +53,13 @@ fn write_finding(text: &mut String, model: Option<&str>, finding: &Finding) {
     }
 }
 
-pub(super) fn json(report: &CheckReport) -> String {
+/// Every configuration as text, one behind the other.
+pub(super) fn configurations(report: &CheckReport) -> String {
+    let texts = report.configs.values().map(|config| to_pbtxt(config));
+    texts.collect::<Vec<String>>().join("\n")
+}
+
+pub(super) fn json(report: &CheckReport, configurations: bool) -> String {
     let findings: Vec<Value> = report
         .findings
         .iter()
@@ -69,13 +76,20 @@ pub(super) fn json(report: &CheckReport) -> String {
             })
         })
         .collect();
-    let report = json!({
+    let mut shown = json!({
         "models": report.models,
         "errors": report.count(Severity::Error),
         "warnings": report.count(Severity::Warning),
         "findings": findings,
     });
-    format!("{report:#}\n")
+    if configurations {
+        let configs = report.configs.iter().map(|(name, config)| {
+            let json = serde_json::from_str(&to_json(config)).unwrap_or_default();
+            (name.clone(), json)
+        });
+        shown["configs"] = Value::Object(configs.collect());
+    }
+    format!("{shown:#}\n")
 }
 
 fn word(severity: Severity) -> &'static str {

@@ -80,6 +80,24 @@ impl ModelState {
         (!failed.is_empty()).then(|| failed.join("\n"))
     }
 
+    /// The version that a request means, of the model of this name.
+    pub(crate) fn find(&self, name: &str, version: Option<i64>) -> Result<&Arc<ModelVersion>> {
+        let unknown = || unknown(name);
+        let Some(version) = version else {
+            return self.ready().next_back().ok_or_else(|| {
+                Error::not_found(format!("{} has no available versions", unknown()))
+            });
+        };
+        match self.versions.get(&version) {
+            Some(VersionState::Ready(ready)) => Ok(ready),
+            Some(_) => Err(Error::unavailable(format!(
+                "{} version {version} is not at ready state",
+                unknown()
+            ))),
+            None => Err(Error::not_found(format!("{} version {version} is not found", unknown()))),
+        }
+    }
+
     /// Whether any version answers requests.
     pub(crate) fn serves(&self) -> bool {
         self.ready().next().is_some()
@@ -97,22 +115,13 @@ impl ModelState {
 impl Catalog {
     /// The version that a request means; without a number the highest one that is ready.
     pub fn find(&self, name: &str, version: Option<i64>) -> Result<&Arc<ModelVersion>> {
-        let unknown = || format!("Request for unknown model: '{name}'");
-        let Some(model) = self.models.get(name) else {
-            return Err(Error::not_found(format!("{} is not found", unknown())));
-        };
-        let Some(version) = version else {
-            return model.ready().next_back().ok_or_else(|| {
-                Error::not_found(format!("{} has no available versions", unknown()))
-            });
-        };
-        match model.versions.get(&version) {
-            Some(VersionState::Ready(ready)) => Ok(ready),
-            Some(_) => Err(Error::unavailable(format!(
-                "{} version {version} is not at ready state",
-                unknown()
-            ))),
-            None => Err(Error::not_found(format!("{} version {version} is not found", unknown()))),
+        match self.models.get(name) {
+            Some(model) => model.find(name, version),
+            None => Err(Error::not_found(format!("{} is not found", unknown(name)))),
         }
     }
+}
+
+fn unknown(name: &str) -> String {
+    format!("Request for unknown model: '{name}'")
 }

@@ -13,9 +13,15 @@ use crate::seat::Runner;
 pub(crate) struct Instances {
     pub(crate) model: Arc<dyn Model>,
     /// Those that get requests.
-    pub(crate) active: Vec<Runner>,
+    pub(crate) active: Vec<Placed>,
     /// Those that are made and kept, but never get a request.
-    pub(crate) passive: Vec<Runner>,
+    pub(crate) passive: Vec<Placed>,
+}
+
+/// An instance, and which one it is.
+pub(crate) struct Placed {
+    pub(crate) placement: Placement,
+    pub(crate) runner: Arc<Runner>,
 }
 
 impl Instances {
@@ -23,10 +29,9 @@ impl Instances {
     /// An instance is there once it has been through `prepare`.
     pub(crate) fn start(
         model: &Arc<dyn Model>,
-        config: &ModelConfig,
+        planned: Vec<(Placement, bool)>,
         prepare: impl Fn(&Runner, &Placement) -> Result<()> + Sync,
     ) -> Result<Self> {
-        let planned = plan(config);
         let start = |placement: &Placement| {
             let runner = Runner::start(model, placement)?;
             prepare(&runner, placement)?;
@@ -39,9 +44,9 @@ impl Instances {
             starting.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect()
         });
         let mut instances = Self { model: model.clone(), active: Vec::new(), passive: Vec::new() };
-        for (runner, (_, passive)) in runners.into_iter().zip(planned) {
+        for (runner, (placement, passive)) in runners.into_iter().zip(planned) {
             let place = if passive { &mut instances.passive } else { &mut instances.active };
-            place.push(runner?);
+            place.push(Placed { placement, runner: Arc::new(runner?) });
         }
         Ok(instances)
     }
@@ -53,7 +58,7 @@ pub(crate) fn active_count(config: &ModelConfig) -> usize {
 }
 
 /// The instances that the groups ask for, and whether each is passive.
-fn plan(config: &ModelConfig) -> Vec<(Placement, bool)> {
+pub(crate) fn plan(config: &ModelConfig) -> Vec<(Placement, bool)> {
     let mut planned = Vec::new();
     for group in &config.instance_group {
         let kind = match group.kind() {

@@ -39,6 +39,8 @@ pub struct Repositories {
     pub backend_settings: Vec<(String, String, String)>,
     /// Models loaded at the same time.
     pub load_threads: usize,
+    /// How often a version is loaded again that could not be loaded.
+    pub load_retries: u32,
     /// Whether configurations are completed from the models' files.
     pub auto_complete: bool,
     /// `--model-config-name`: a model's `configs/<name>.pbtxt` goes before its `config.pbtxt`.
@@ -128,7 +130,8 @@ impl Repositories {
         let active = instances::active_count(&source.config);
         let scheduling = Scheduling::new(&source.config, &source.model_dir, active)?;
         let warmup = warmup(&source)?;
-        let instances = Instances::start(&model, &source.config, |runner, placement| {
+        let planned = instances::plan(&source.config);
+        let instances = Instances::start(&model, planned, |runner, placement| {
             warmup.run(runner, placement, scheduling.sequencing.as_ref())
         })?;
         let recorder = self.recorder(&source.config);
@@ -171,7 +174,7 @@ impl Repositories {
         Ok(source)
     }
 
-    fn finished(
+    pub(crate) fn finished(
         &self,
         prepared: &Prepared,
         version: i64,

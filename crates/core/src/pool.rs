@@ -7,7 +7,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use nereid_backend::{Batch, BatchOwner, BatchReport, Model};
+use nereid_backend::{Batch, BatchOwner, BatchReport, Model, Placement};
 use nereid_inference::{Error, Request};
 use nereid_scheduler::{Closed, Dispatch, Rejected, Scheduler, Step, Urgent, earlier};
 use tokio::runtime::Handle;
@@ -17,17 +17,13 @@ use crate::limits::Limits;
 use crate::ordering::Ordering;
 use crate::scheduling::Scheduling;
 use crate::seat::Runner;
+use crate::seats::Seats;
 use crate::sequencing::Sequencing;
 use crate::statistics::Recorder;
 
 pub(crate) struct Pool {
-    runners: Vec<Runner>,
-    /// Instances that never get a request; they live as long as the others.
-    _passive: Vec<Runner>,
-    /// What they are instances of.
+    /// What the instances are instances of.
     model: Arc<dyn Model>,
-    /// How many batches an instance may be given before it is done with the first.
-    ahead: usize,
     state: Mutex<State>,
     /// Where answers must keep the order of their requests.
     ordering: Option<Ordering>,
@@ -41,6 +37,7 @@ pub(crate) struct Pool {
 
 struct State {
     scheduler: Scheduler,
+    seats: Seats,
     /// How many more batches each instance takes.
     places: Vec<usize>,
     /// Somebody is handing out batches; who brings another event only leaves a note.
@@ -56,7 +53,7 @@ struct State {
 
 impl Pool {
     pub(crate) fn new(
-        Instances { model, active: runners, passive }: Instances,
+        instances: Instances,
         scheduling: Scheduling,
         limits: Option<Limits>,
         recorder: Arc<Recorder>,
@@ -66,10 +63,12 @@ impl Pool {
         if limits.is_some() {
             ahead = 1; // What an instance holds, it holds for one batch.
         }
-        let places = runners.iter().map(|runner| runner.depth().min(ahead)).collect();
+        let model = instances.model.clone();
+        let seats = Seats::new(instances, ahead);
         let state = State {
             scheduler,
-            places,
+            places: seats.places(|_| true),
+            seats,
             pumping: false,
             noted: false,
             timer: None,
@@ -77,10 +76,7 @@ impl Pool {
             called: 0,
         };
         let pool = Arc::new(Self {
-            runners,
-            _passive: passive,
             model,
-            ahead,
             state: Mutex::new(state),
             ordering,
             sequencing,
@@ -96,18 +92,20 @@ impl Pool {
 
     /// Fifth stop of a request: into the scheduler, and on if an instance is free.
     pub(crate) fn submit(self: &Arc<Self>, request: Request) {
-        if self.runners.is_empty() {
+        let mut state = self.lock();
+        if state.seats.is_empty() {
+            drop(state);
             return request.responder.answer(Err(Error::unavailable(format!(
                 "all instances of model '{}' are passive",
                 request.model
             ))));
         }
-        if let Some(instance) = request.nesting.within.filter(|&index| index < self.runners.len())
-            && self.sequencing.is_none()
+        if let Some(index) = request.nesting.within.filter(|_| self.sequencing.is_none())
+            && let Some(runner) = state.seats.runner_of(index)
         {
-            return self.run_within(instance, request);
+            drop(state);
+            return self.run_within(&runner, index, request);
         }
-        let mut state = self.lock();
         if self.limits.is_some() {
             state.called += usize::from(request.nesting.called);
         }
@@ -118,9 +116,9 @@ impl Pool {
 
     /// Runs a request in the middle of the batch that waits for it: no place is free for it, and
     /// none becomes free before it has been answered.
-    fn run_within(&self, instance: usize, request: Request) {
+    fn run_within(&self, runner: &Runner, index: usize, request: Request) {
         let owner = Arc::new(Within(self.recorder.clone()));
-        self.runners[instance].run(Batch::new(vec![request], owner, instance));
+        runner.run(Batch::new(vec![request], owner, index));
     }
 
     /// Says whether the model would execute a request.
@@ -152,7 +150,7 @@ impl Pool {
                 let rejected = state.scheduler.take_rejected();
                 if self.limits.is_some() {
                     let rejected = rejected.iter().map(|rejected| &rejected.request);
-                    let started = dispatch.iter().flat_map(|dispatch| &dispatch.requests);
+                    let started = dispatch.iter().flat_map(|(dispatch, _)| &dispatch.requests);
                     state.called = state.called.saturating_sub(called(rejected.chain(started)));
                 }
                 if dispatch.is_none() && rejected.is_empty() {
@@ -160,21 +158,23 @@ impl Pool {
                 }
                 drop(state);
                 rejected.into_iter().for_each(answer);
-                if let Some(dispatch) = dispatch {
-                    self.run(dispatch);
+                if let Some((dispatch, runner)) = dispatch {
+                    self.run(dispatch, &runner);
                 }
                 state = self.lock();
             }
         }
         state.pumping = false;
+        let gone = state.take_vacant();
         drop(state);
+        drop(gone);
         if let Some(limits) = &self.limits {
             limits.wake();
         }
     }
 
     /// Sixth stop: the scheduler's decision.
-    fn next(self: &Arc<Self>, state: &mut State) -> Option<Dispatch> {
+    fn next(self: &Arc<Self>, state: &mut State) -> Option<(Dispatch, Arc<Runner>)> {
         let step = match &self.limits {
             None => state.scheduler.step(Instant::now(), &state.places),
             Some(limits) => limited_step(limits, state),
@@ -184,11 +184,13 @@ impl Pool {
         }
         match step {
             Step::Dispatch(dispatch) => {
+                let runner = state.seats.runner(dispatch.instance)?;
+                state.seats.give(dispatch.instance);
                 state.places[dispatch.instance] -= 1;
                 if let Some(closed) = dispatch.closed {
                     state.closed[closed as usize] += 1;
                 }
-                Some(dispatch)
+                Some((dispatch, runner))
             }
             Step::WaitUntil(until) => {
                 self.set_timer(state, until);
@@ -198,7 +200,7 @@ impl Pool {
         }
     }
 
-    fn run(self: &Arc<Self>, dispatch: Dispatch) {
+    fn run(self: &Arc<Self>, dispatch: Dispatch, runner: &Runner) {
         let Dispatch { instance, mut requests, idle_rows, sequences, .. } = dispatch;
         if let Some(sequencing) = &self.sequencing {
             sequencing.complete(&mut requests, &idle_rows, &sequences);
@@ -209,18 +211,14 @@ impl Pool {
         if let Some(limits) = &self.limits {
             limits.mark(instance, &mut requests);
         }
-        self.runners[instance].run(Batch::new(requests, self.clone(), instance));
+        runner.run(Batch::new(requests, self.clone(), instance));
     }
 
     /// How many requests wait: in the scheduler, or at an instance behind the batch that it runs.
     /// Batches are only given ahead where they hold a single request.
     pub(crate) fn pending(&self) -> usize {
         let state = self.lock();
-        let ahead = self.runners.iter().zip(&state.places).map(|(runner, &places)| {
-            let given = runner.depth().min(self.ahead).saturating_sub(places);
-            given.saturating_sub(1)
-        });
-        state.scheduler.waiting() + ahead.sum::<usize>()
+        state.scheduler.waiting() + state.seats.waiting()
     }
 
     fn set_timer(self: &Arc<Self>, state: &mut State, until: Instant) {
@@ -249,8 +247,67 @@ impl Pool {
         self.pump();
     }
 
+    pub(crate) fn model(&self) -> &Arc<dyn Model> {
+        &self.model
+    }
+
+    pub(crate) fn sequencing(&self) -> Option<&Sequencing> {
+        self.sequencing.as_ref()
+    }
+
+    /// Whether its instances have a share in the rate limiter.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.limits.is_some()
+    }
+
+    /// Which of the planned instances there are not yet, each with an index of its own.
+    pub(crate) fn missing(&self, planned: &[(Placement, bool)]) -> Vec<(Placement, bool)> {
+        self.lock().seats.missing(planned)
+    }
+
+    /// Takes new instances in and lets those go that were not planned, once they are done with
+    /// what they have. Requests that wait stay where they are.
+    pub(crate) fn regroup(self: &Arc<Self>, planned: &[(Placement, bool)], new: Instances) {
+        let mut state = self.lock();
+        let gone = state.seats.regroup_passive(planned, new.passive);
+        let State { scheduler, seats, .. } = &mut *state;
+        for seat in seats.unplanned(planned) {
+            seats.retire(seat);
+            scheduler.retire_instance(seat);
+        }
+        for placed in new.active {
+            scheduler.add_instance(seats.add(placed));
+        }
+        state.refresh_places();
+        drop(state);
+        drop(gone);
+        self.pump();
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn refresh_places(&mut self) {
+        let Self { scheduler, seats, places, .. } = self;
+        *places = seats.places(|seat| !scheduler.is_vacant(seat));
+    }
+
+    /// The instances that were to go and have nothing left to do.
+    fn take_vacant(&mut self) -> Vec<Arc<Runner>> {
+        if !self.seats.has_leavers() {
+            return Vec::new();
+        }
+        let mut gone = Vec::new();
+        for seat in self.seats.idle_leavers() {
+            if self.scheduler.is_vacant(seat) {
+                gone.extend(self.seats.vacate(seat));
+            }
+        }
+        self.refresh_places();
+        gone
     }
 }
 
@@ -261,11 +318,15 @@ impl BatchOwner for Pool {
             again.iter_mut().for_each(|request| sequencing.undo(request));
         }
         let mut state = self.lock();
+        state.seats.take_back(seat);
         state.places[seat] += 1;
         if self.limits.is_some() {
             state.called += called(again.iter());
         }
         state.scheduler.batch_done(seat, again, Instant::now);
+        if state.seats.has_leavers() {
+            state.refresh_places();
+        }
         if let Some(limits) = &self.limits {
             let again = state.scheduler.waiting() > 0;
             limits.done(seat, again.then_some(Urgent(state.called > 0)));

@@ -144,6 +144,7 @@ impl Path {
 pub(crate) struct Recorder(Mutex<Counters>);
 
 struct Counters {
+    last_used: Option<Instant>,
     last_inference_ms: u64,
     inference_count: u64,
     execution_count: u64,
@@ -157,6 +158,7 @@ struct Counters {
 impl Recorder {
     pub(crate) fn new(latencies: Latencies) -> Self {
         Self(Mutex::new(Counters {
+            last_used: None,
             last_inference_ms: 0,
             inference_count: 0,
             execution_count: 0,
@@ -172,8 +174,9 @@ impl Recorder {
         self.lock().latencies.clone()
     }
 
-    pub(crate) fn last_inference_ms(&self) -> u64 {
-        self.lock().last_inference_ms
+    /// When it answered last: by a clock that nobody sets.
+    pub(crate) fn last_used(&self) -> Option<Instant> {
+        self.lock().last_used
     }
 
     pub(crate) fn snapshot(&self, name: &str, version: i64) -> ModelStatistics {
@@ -205,6 +208,7 @@ impl Recorder {
     fn record_success(&self, times: &Times, batch_size: usize, only_response: bool) {
         let path = Path::new(times, Instant::now());
         let mut counters = self.lock();
+        counters.last_used = Some(path.ended);
         let Counters { inference, latencies, .. } = &mut *counters;
         inference.success.add(path.arrived, path.ended);
         latencies.record(&path);

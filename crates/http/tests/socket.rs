@@ -54,6 +54,7 @@ async fn start() -> Running {
         host,
         backend_settings: Vec::new(),
         load_threads: 1,
+        load_retries: 0,
         auto_complete: true,
         config_name: None,
         cache: None,

@@ -1,99 +1,170 @@
-//! Tells whether a model's folder has changed.
+//! Tells whether a model's folder has changed, reading as little of it as possible.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::Instant;
 
-/// The contents of a folder. Two of them are equal if the same files hold the same bytes, whenever
-/// they were written; where one of them did not read the files, if they have the same times.
+/// Up to this length files are read without a second thought: configurations, labels, code.
+const SMALL: u64 = 256 << 10;
+
+/// What a folder holds. Two of them are equal if the same files hold the same bytes, whenever they
+/// were written; where the bytes of one of them were never read, if the files look untouched.
 #[derive(Clone, Debug, Default)]
 pub struct Fingerprint(BTreeMap<PathBuf, File>);
 
 #[derive(Clone, Debug)]
 struct File {
-    len: u64,
-    modified: Option<SystemTime>,
-    /// `None`: not read.
+    stat: Stat,
+    /// Of its bytes; `None`: not read.
     hash: Option<u64>,
 }
 
-impl Fingerprint {
-    /// Reads the files in `folder`; those that have the length and the time they had in `before`
-    /// are not read again.
-    pub fn of_contents(folder: &Path, before: &Self) -> io::Result<Self> {
-        let read = |path: &Path, name: &Path, file: &File| {
-            let same = |b: &&File| b.len == file.len && b.modified == file.modified;
-            let known = before.0.get(name).filter(same).and_then(|before| before.hash);
-            known.map_or_else(|| hash(path), Ok).map(Some)
-        };
-        Self::take(folder, &read)
+/// What the file system says of a file. While it is the same, so are the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stat {
+    len: u64,
+    inode: u64,
+    modified: (i64, i64),
+    /// Moves on with every write, also where somebody has set the other time back.
+    changed: (i64, i64),
+}
+
+impl Stat {
+    fn new(found: &fs::Metadata) -> Self {
+        Self {
+            len: found.len(),
+            inode: found.ino(),
+            modified: (found.mtime(), found.mtime_nsec()),
+            changed: (found.ctime(), found.ctime_nsec()),
+        }
     }
 
-    /// Looks at lengths and times only.
-    pub fn of_times(folder: &Path) -> io::Result<Self> {
-        Self::take(folder, &|_, _, _| Ok(None))
-    }
-
-    fn take(folder: &Path, hash: &HashOf<'_>) -> io::Result<Self> {
-        let mut files = BTreeMap::new();
-        collect(folder, Path::new(""), hash, &mut files)?;
-        Ok(Self(files))
+    /// Whether nobody has written to the file, as far as times can tell. Its permissions and its
+    /// names do not matter.
+    fn untouched_since(&self, before: &Self) -> bool {
+        (self.len, self.inode, self.modified) == (before.len, before.inode, before.modified)
     }
 }
 
-/// The hash of a file, given its path, its name in the folder, and what else is known of it.
-type HashOf<'a> = dyn Fn(&Path, &Path, &File) -> io::Result<Option<u64>> + 'a;
+impl Fingerprint {
+    /// Looks at the files' names, lengths and times, and reads none of them.
+    pub fn of_times(folder: &Path) -> io::Result<Self> {
+        let mut files = BTreeMap::new();
+        collect(folder, Path::new(""), &mut files)?;
+        Ok(Self(files))
+    }
+
+    /// Looks at the folder again. Read are only the files of which that tells whether they are as
+    /// they were in `before`.
+    pub fn since(folder: &Path, before: &Self) -> io::Result<Self> {
+        let mut now = Self::of_times(folder)?;
+        for (name, file) in &mut now.0 {
+            let Some(before) = before.0.get(name) else { continue };
+            let Some(known) = before.hash else { continue };
+            let same = before.stat == file.stat;
+            file.hash = if same { Some(known) } else { hash(&folder.join(name))? };
+        }
+        Ok(now)
+    }
+
+    /// Whether nothing is left to [`Self::read`].
+    pub fn is_read(&self) -> bool {
+        self.0.values().all(|file| file.hash.is_some())
+    }
+
+    /// Reads the files that were not read yet, as far as there is time: from then on touching them
+    /// changes nothing.
+    pub fn read(&mut self, folder: &Path, until: Instant) -> io::Result<()> {
+        self.read_those(folder, |_| Instant::now() < until)
+    }
+
+    /// As [`Self::read`], but only what costs next to nothing.
+    pub fn read_small(&mut self, folder: &Path) -> io::Result<()> {
+        self.read_those(folder, |file| file.stat.len <= SMALL)
+    }
+
+    fn read_those(&mut self, folder: &Path, wanted: impl Fn(&File) -> bool) -> io::Result<()> {
+        for (name, file) in &mut self.0 {
+            if file.hash.is_some() || !wanted(file) {
+                continue;
+            }
+            let path = folder.join(name);
+            let bytes = hash(&path)?;
+            // What was written meanwhile is for the next look to find.
+            if fs::metadata(&path).is_ok_and(|found| Stat::new(&found) == file.stat) {
+                file.hash = bytes;
+            }
+        }
+        Ok(())
+    }
+
+    /// As `==`, but for the files of these names.
+    pub fn is_like(&self, other: &Self, but: impl Fn(&Path) -> bool) -> bool {
+        let mut ours = self.0.iter().filter(|(name, _)| !but(name));
+        let mut theirs = other.0.iter().filter(|(name, _)| !but(name));
+        loop {
+            match (ours.next(), theirs.next()) {
+                (None, None) => return true,
+                (Some(one), Some(other)) if one.0 == other.0 && same(one.1, other.1) => {}
+                _ => return false,
+            }
+        }
+    }
+}
 
 impl PartialEq for Fingerprint {
     fn eq(&self, other: &Self) -> bool {
-        let same = |(one, other): (&File, &File)| match (one.hash, other.hash) {
-            (Some(one), Some(other)) => one == other,
-            _ => one.len == other.len && one.modified == other.modified,
-        };
-        self.0.keys().eq(other.0.keys()) && self.0.values().zip(other.0.values()).all(same)
+        self.is_like(other, |_| false)
     }
 }
 
-fn collect(
-    root: &Path,
-    inner: &Path,
-    hash: &HashOf<'_>,
-    files: &mut BTreeMap<PathBuf, File>,
-) -> io::Result<()> {
+fn same(one: &File, other: &File) -> bool {
+    match (one.hash, other.hash) {
+        (Some(one), Some(other)) => one == other,
+        _ => one.stat.untouched_since(&other.stat),
+    }
+}
+
+fn collect(root: &Path, inner: &Path, files: &mut BTreeMap<PathBuf, File>) -> io::Result<()> {
     for entry in fs::read_dir(root.join(inner))? {
-        let name = inner.join(entry?.file_name());
-        let path = root.join(&name);
+        let entry = entry?;
+        let name = inner.join(entry.file_name());
         // What Python leaves beside a model is not part of it.
         if name.ends_with("__pycache__") {
             continue;
         }
-        let found = match fs::metadata(&path) {
+        // Follows links: models are often put together from them.
+        let found = match fs::metadata(entry.path()) {
             Ok(found) => found,
             // Removed since it was listed.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
         if found.is_dir() {
-            collect(root, &name, hash, files)?;
-            continue;
+            collect(root, &name, files)?;
+        } else {
+            files.insert(name, File { stat: Stat::new(&found), hash: None });
         }
-        let mut file = File { len: found.len(), modified: found.modified().ok(), hash: None };
-        file.hash = hash(&path, &name, &file)?;
-        files.insert(name, file);
     }
     Ok(())
 }
 
-fn hash(path: &Path) -> io::Result<u64> {
-    let mut file = fs::File::open(path)?;
+/// `None` where the file has gone.
+fn hash(path: &Path) -> io::Result<Option<u64>> {
+    let mut file = match fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
     let mut hasher = DefaultHasher::new();
-    let mut buffer = vec![0; 1 << 20];
+    let mut buffer = vec![0; 256 << 10];
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok(hasher.finish()),
+            0 => return Ok(Some(hasher.finish())),
             read => hasher.write(&buffer[..read]),
         }
     }
@@ -101,25 +172,95 @@ fn hash(path: &Path) -> io::Result<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, SystemTime};
+
     use super::*;
 
-    #[test]
-    fn contents_count_and_times_do_not() {
+    fn model() -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("1")).unwrap();
         let file = folder.path().join("1/model.py");
         fs::write(&file, "one").unwrap();
-        let first = Fingerprint::of_contents(folder.path(), &Fingerprint::default()).unwrap();
-        let touched = fs::File::options().write(true).open(&file).unwrap();
-        touched.set_modified(SystemTime::UNIX_EPOCH).unwrap();
-        assert_eq!(Fingerprint::of_contents(folder.path(), &first).unwrap(), first);
+        (folder, file)
+    }
+
+    fn touch(file: &Path) {
+        let file = fs::File::options().write(true).open(file).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    }
+
+    fn read(folder: &Path) -> Fingerprint {
+        let mut read = Fingerprint::of_times(folder).unwrap();
+        read.read(folder, Instant::now() + Duration::from_secs(60)).unwrap();
+        read
+    }
+
+    #[test]
+    fn contents_count_and_times_do_not() {
+        let (folder, file) = model();
+        let first = read(folder.path());
+        touch(&file);
+        assert_eq!(Fingerprint::since(folder.path(), &first).unwrap(), first);
         fs::write(&file, "two").unwrap();
-        assert_ne!(Fingerprint::of_contents(folder.path(), &first).unwrap(), first);
+        assert_ne!(Fingerprint::since(folder.path(), &first).unwrap(), first);
         fs::write(&file, "one").unwrap();
+        assert_eq!(Fingerprint::since(folder.path(), &first).unwrap(), first);
+        fs::write(folder.path().join("config.pbtxt"), "").unwrap();
+        assert_ne!(Fingerprint::since(folder.path(), &first).unwrap(), first);
+    }
+
+    #[test]
+    fn times_count_where_nothing_was_read() {
+        let (folder, file) = model();
         let times = Fingerprint::of_times(folder.path()).unwrap();
         assert_eq!(Fingerprint::of_times(folder.path()).unwrap(), times);
-        fs::write(folder.path().join("config.pbtxt"), "").unwrap();
+        assert_eq!(Fingerprint::since(folder.path(), &times).unwrap(), times);
+        touch(&file);
         assert_ne!(Fingerprint::of_times(folder.path()).unwrap(), times);
-        assert_ne!(Fingerprint::of_contents(folder.path(), &first).unwrap(), first);
+        assert_ne!(Fingerprint::since(folder.path(), &times).unwrap(), times);
+    }
+
+    #[test]
+    fn a_time_that_was_set_back_hides_nothing() {
+        let (folder, file) = model();
+        touch(&file);
+        let first = read(folder.path());
+        fs::write(&file, "two").unwrap();
+        touch(&file);
+        assert_ne!(Fingerprint::since(folder.path(), &first).unwrap(), first);
+    }
+
+    #[test]
+    fn only_files_that_have_changed_are_read() {
+        let (folder, file) = model();
+        let mut first = read(folder.path());
+        for known in first.0.values_mut() {
+            known.hash = Some(7);
+        }
+        let second = Fingerprint::since(folder.path(), &first).unwrap();
+        assert!(second.0.values().all(|file| file.hash == Some(7)));
+        touch(&file);
+        let third = Fingerprint::since(folder.path(), &second).unwrap();
+        assert!(third.0.values().all(|file| file.hash != Some(7)));
+    }
+
+    #[test]
+    fn some_files_may_be_left_out() {
+        let (folder, _) = model();
+        let before = read(folder.path());
+        fs::write(folder.path().join("config.pbtxt"), "name: 'm'").unwrap();
+        let after = Fingerprint::since(folder.path(), &before).unwrap();
+        assert!(after.is_like(&before, |name| name == Path::new("config.pbtxt")));
+        assert!(!after.is_like(&before, |name| name == Path::new("other")));
+    }
+
+    #[test]
+    fn what_there_is_no_time_for_stays_unread() {
+        let (folder, _) = model();
+        let mut times = Fingerprint::of_times(folder.path()).unwrap();
+        times.read(folder.path(), Instant::now()).unwrap();
+        assert!(times.0.values().all(|file| file.hash.is_none()));
+        times.read_small(folder.path()).unwrap();
+        assert!(times.is_read());
     }
 }

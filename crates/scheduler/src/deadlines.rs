@@ -7,7 +7,7 @@
 //! are before it, or later, when something more urgent came or a batch took longer than expected.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use nereid_inference::{Error, Request, log_prefix};
@@ -35,6 +35,8 @@ pub struct Deadlines {
     forecast: Forecast,
     /// What each instance runs.
     running: Vec<Option<Running>>,
+    /// Instances that get nothing more.
+    retired: BTreeSet<usize>,
     rejected: Vec<Rejected>,
     cancelled: Cancelled,
 }
@@ -76,9 +78,27 @@ impl Deadlines {
             levels: BTreeMap::new(),
             forecast: Forecast::default(),
             running: vec![None; instances],
+            retired: BTreeSet::new(),
             rejected: Vec::new(),
             cancelled: Cancelled::default(),
         }
+    }
+
+    /// Plans with an instance more, in the place of one that was retired, or behind all.
+    pub fn add_instance(&mut self, instance: usize) {
+        self.running.resize(self.running.len().max(instance + 1), None);
+        self.retired.remove(&instance);
+    }
+
+    /// Plans without an instance.
+    pub fn retire_instance(&mut self, instance: usize) {
+        self.retired.insert(instance);
+    }
+
+    /// What the instances run that will get more.
+    fn staying(&self) -> impl Iterator<Item = &Option<Running>> {
+        let instances = self.running.iter().enumerate();
+        instances.filter(|(instance, _)| !self.retired.contains(instance)).map(|(_, run)| run)
     }
 
     pub fn len(&self) -> usize {
@@ -125,7 +145,7 @@ impl Deadlines {
         let before =
             self.levels.range(..number).map(|(_, level)| level.len()).sum::<usize>() + place;
         let mut free: Vec<Instant> =
-            self.running.iter().map(|running| running.map_or(now, |r| r.until.max(now))).collect();
+            self.staying().map(|running| running.map_or(now, |r| r.until.max(now))).collect();
         if before > PLAYED_THROUGH {
             let end = self.reckon(before, *free.iter().min()?);
             return (end > deadline).then_some(end);
@@ -151,7 +171,7 @@ impl Deadlines {
     /// When a request behind so many others would be answered, if all batches are full.
     fn reckon(&self, before: usize, start: Instant) -> Instant {
         let size = self.limits.max_batch_size.max(1);
-        let batches = before / (size * self.running.len().max(1)) + 1;
+        let batches = before / (size * self.staying().count().max(1)) + 1;
         start + self.forecast.of(size) * u32::try_from(batches).unwrap_or(u32::MAX)
     }
 
@@ -207,7 +227,7 @@ impl Deadlines {
         let instance = freest(places);
         let start = match instance {
             Some(_) => now,
-            None => self.running.iter().flatten().map(|r| r.until).min().unwrap_or(now).max(now),
+            None => self.staying().flatten().map(|r| r.until).min().unwrap_or(now).max(now),
         };
         self.refuse_late(start, now);
         if instance.is_some() {

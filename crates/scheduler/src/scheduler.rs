@@ -49,6 +49,32 @@ impl Scheduler {
         }
     }
 
+    /// There is an instance more: in the place of one that was retired and is vacant, or behind all.
+    pub fn add_instance(&mut self, instance: usize) {
+        match self {
+            Self::Queue(_) => {}
+            Self::Sequences(sequences) => sequences.add_instance(instance),
+            Self::Deadlines(deadlines) => deadlines.add_instance(instance),
+        }
+    }
+
+    /// An instance is to go. It is not to be offered as free any more once it is vacant.
+    pub fn retire_instance(&mut self, instance: usize) {
+        match self {
+            Self::Queue(_) => {}
+            Self::Sequences(sequences) => sequences.retire_instance(instance),
+            Self::Deadlines(deadlines) => deadlines.retire_instance(instance),
+        }
+    }
+
+    /// Whether nothing is bound to an instance that was retired.
+    pub fn is_vacant(&self, instance: usize) -> bool {
+        match self {
+            Self::Queue(_) | Self::Deadlines(_) => true,
+            Self::Sequences(sequences) => sequences.is_vacant(instance),
+        }
+    }
+
     /// Rejects what nobody waits for any more. Cheap when there is nothing.
     pub fn reject_cancelled(&mut self) {
         match self {

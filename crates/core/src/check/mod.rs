@@ -26,6 +26,8 @@ pub struct CheckReport {
     /// Models that were judged.
     pub models: usize,
     pub findings: Vec<ModelFinding>,
+    /// The completed configurations of the models that would serve, by name: of the highest version.
+    pub configs: BTreeMap<String, Arc<ModelConfig>>,
 }
 
 /// A finding, and whom it is about; no model, where it is about a repository.
@@ -58,7 +60,10 @@ impl Repositories {
             }
         }
         check.ensembles();
-        CheckReport { models: found.len(), findings: check.findings }
+        let configs = check.judged.iter().filter_map(|(name, judged)| {
+            Some((name.clone(), judged.versions.values().next_back()?.clone()))
+        });
+        CheckReport { models: found.len(), configs: configs.collect(), findings: check.findings }
     }
 }
 

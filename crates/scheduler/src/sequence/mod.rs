@@ -72,9 +72,9 @@ impl Sequences {
             preferred_batch_sizes,
             ragged_inputs: settings.ragged_inputs.clone(),
         };
-        Self {
-            slots: Slots::new(instances, settings.slots.max(1)),
-            running: vec![Vec::new(); instances],
+        let mut sequences = Self {
+            slots: Slots::new(settings.slots.max(1)),
+            running: Vec::new(),
             settings,
             limits,
             streams: HashMap::new(),
@@ -87,7 +87,27 @@ impl Sequences {
             rejected: Vec::new(),
             cancelled: Cancelled::default(),
             lost: Vec::new(),
-        }
+        };
+        (0..instances).for_each(|instance| sequences.add_instance(instance));
+        sequences
+    }
+
+    /// Adds an instance, in the place of one that was retired and is vacant, or behind all. Those
+    /// who wait for a slot move up.
+    pub fn add_instance(&mut self, instance: usize) {
+        self.slots.add(instance);
+        self.running.resize(self.running.len().max(instance + 1), Vec::new());
+        while self.move_up() {}
+    }
+
+    /// Lets an instance have no further sequences; those that it has stay with it to their ends.
+    pub fn retire_instance(&mut self, instance: usize) {
+        self.slots.retire(instance);
+    }
+
+    /// Whether no sequence is at the instance.
+    pub fn is_vacant(&self, instance: usize) -> bool {
+        self.slots.is_vacant(instance)
     }
 
     /// Takes a request in, or rejects it if it belongs to no sequence.
@@ -343,11 +363,19 @@ impl Sequences {
 
     fn release(&mut self, place: Place) {
         self.slots.free(place);
-        let Some(next) = self.backlog.pop_first() else { return };
+        self.move_up();
+    }
+
+    /// Gives a free slot, if there is one, to the sequence that has waited longest.
+    fn move_up(&mut self) -> bool {
+        let Some(&next) = self.backlog.first() else { return false };
+        let Some(place) = self.slots.take(next) else { return false };
+        self.backlog.pop_first();
         if let Some(stream) = self.streams.get_mut(&next) {
-            stream.place = self.slots.take(next);
+            stream.place = Some(place);
         }
         self.refresh(next);
+        true
     }
 
     /// Brings slots and timers up to date with a sequence.

@@ -11,12 +11,16 @@ pub(super) struct Place {
 
 pub(super) struct Slots {
     instances: Vec<Instance>,
+    /// Slots of each, free or not.
+    per_instance: usize,
     /// The lowest slot first, so that sequences spread over the instances. Slot, then instance.
     free: BinaryHeap<Reverse<(usize, usize)>>,
 }
 
 struct Instance {
     slots: Vec<Slot>,
+    /// Its slots are given to nobody any more.
+    retired: bool,
     /// The slots that have something to run, by its arrival.
     ready: BTreeSet<(u64, usize)>,
 }
@@ -30,14 +34,31 @@ struct Slot {
 }
 
 impl Slots {
-    pub(super) fn new(instances: usize, slots: usize) -> Self {
-        let instance = || Instance { slots: vec![Slot::default(); slots], ready: BTreeSet::new() };
-        let places =
-            (0..slots).flat_map(|slot| (0..instances).map(move |instance| (slot, instance)));
-        Self {
-            free: places.map(Reverse).collect(),
-            instances: (0..instances).map(|_| instance()).collect(),
+    /// So many slots for each instance, and no instance yet.
+    pub(super) fn new(slots: usize) -> Self {
+        Self { instances: Vec::new(), per_instance: slots, free: BinaryHeap::new() }
+    }
+
+    /// Adds an instance, in the place of one that was retired and is vacant, or behind all.
+    pub(super) fn add(&mut self, instance: usize) {
+        let slots = vec![Slot::default(); self.per_instance];
+        let fresh = Instance { slots, retired: false, ready: BTreeSet::new() };
+        match self.instances.get_mut(instance) {
+            Some(old) => *old = fresh,
+            None => self.instances.push(fresh),
         }
+        self.free.extend((0..self.per_instance).map(|slot| Reverse((slot, instance))));
+    }
+
+    /// From here on the slots of an instance go to nobody but those who have them.
+    pub(super) fn retire(&mut self, instance: usize) {
+        self.instances[instance].retired = true;
+        self.free.retain(|Reverse((_, of))| *of != instance);
+    }
+
+    /// Whether nobody has a slot of the instance.
+    pub(super) fn is_vacant(&self, instance: usize) -> bool {
+        self.instances[instance].slots.iter().all(|slot| slot.occupant.is_none())
     }
 
     /// A free slot for a sequence, if there is one.
@@ -49,8 +70,11 @@ impl Slots {
 
     pub(super) fn free(&mut self, place: Place) {
         self.set_front(place, None);
-        self.instances[place.instance].slots[place.slot].occupant = None;
-        self.free.push(Reverse((place.slot, place.instance)));
+        let instance = &mut self.instances[place.instance];
+        instance.slots[place.slot].occupant = None;
+        if !instance.retired {
+            self.free.push(Reverse((place.slot, place.instance)));
+        }
     }
 
     pub(super) fn occupant(&self, place: Place) -> Option<u64> {
@@ -83,6 +107,6 @@ impl Slots {
 
     /// Slots of an instance, free or not.
     pub(super) fn per_instance(&self) -> usize {
-        self.instances.first().map_or(0, |instance| instance.slots.len())
+        self.per_instance
     }
 }

@@ -101,6 +101,50 @@ fn sequences_spread_over_the_instances_and_stay_there() {
 }
 
 #[test]
+fn an_instance_that_is_to_go_keeps_its_sequences_to_their_ends() {
+    let now = Instant::now();
+    let mut sequences = Sequences::new(direct(1, 0, 0.0), 2);
+    for sequence in [1, 2] {
+        sequences.push(of(sequence, "a", START), now);
+    }
+    assert_eq!(decide(&mut sequences, now, &[1, 1]), "0: 1a");
+    assert_eq!(decide(&mut sequences, now, &[0, 1]), "1: 2a");
+    sequences.retire_instance(1);
+    sequences.batch_done(0, vec![], now);
+    sequences.batch_done(1, vec![], now);
+    sequences.push(of(2, "b", END), now);
+    sequences.push(of(3, "a", START | END), now);
+    assert!(!sequences.is_vacant(1));
+    assert_eq!(decide(&mut sequences, now, &[1, 1]), "1: 2b", "3 does not follow it there");
+    assert!(sequences.is_vacant(1));
+    sequences.batch_done(1, vec![], now);
+    sequences.push(of(1, "b", END), now);
+    assert_eq!(decide(&mut sequences, now, &[1, 0]), "0: 1b");
+    sequences.batch_done(0, vec![], now);
+    assert_eq!(decide(&mut sequences, now, &[1, 0]), "0: 3a");
+}
+
+#[test]
+fn a_new_instance_takes_who_waits() {
+    let now = Instant::now();
+    let mut sequences = Sequences::new(direct(1, 0, 0.0), 1);
+    for sequence in [1, 2, 3] {
+        sequences.push(of(sequence, "a", START), now);
+    }
+    assert_eq!(decide(&mut sequences, now, &[1]), "0: 1a");
+    sequences.add_instance(1);
+    assert_eq!(decide(&mut sequences, now, &[0, 1]), "1: 2a");
+    sequences.retire_instance(1);
+    sequences.batch_done(1, vec![], now);
+    sequences.push(of(2, "b", END), now);
+    assert_eq!(decide(&mut sequences, now, &[0, 1]), "1: 2b");
+    sequences.batch_done(1, vec![], now);
+    assert!(sequences.is_vacant(1));
+    sequences.add_instance(1);
+    assert_eq!(decide(&mut sequences, now, &[0, 1]), "1: 3a", "in the place of the old one");
+}
+
+#[test]
 fn the_backlog_moves_up_when_a_sequence_ends() {
     let now = Instant::now();
     let mut sequences = Sequences::new(direct(1, 0, 0.0), 1);
