@@ -8,6 +8,8 @@ from golden.completion import CASES, RECORDING, answer, write
 from harness import Server
 
 RECORDED = json.loads(RECORDING.read_text())
+# Triton serves a tensor of a datatype that does not exist.
+RECORDED["bad_type"] = {"error": "unknown datatype 'FP32'", "reason": []}
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import socket
+import sys
 import threading
 import time
 
@@ -39,6 +40,18 @@ SLOW_START = """
 
         def execute(self, requests):
             return []
+"""
+
+
+# Hands over two descriptors, as 3 and 4, to the command behind them.
+ACTIVATE = """
+import fcntl, os, sys
+given = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 10) for fd in sys.argv[1:3]]
+for place, fd in enumerate(given, 3):
+    os.dup2(fd, place)
+    os.close(fd)
+os.environ["LISTEN_PID"] = str(os.getpid())
+os.execv(sys.argv[3], sys.argv[3:])
 """
 
 
@@ -143,11 +156,10 @@ def test_sockets_may_be_handed_over(repository):
     """As systemd does it: descriptors from 3 on, for the process that LISTEN_PID names."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
     ports = [listener.getsockname()[1] for listener in sockets]
-    start = 'LISTEN_PID=$$ exec "$@" 3<&%d 4<&%d' % tuple(s.fileno() for s in sockets)
     with Server(
         repository,
         "--allow-metrics=false",
-        prefix=["sh", "-c", start, "sh"],
+        prefix=[sys.executable, "-c", ACTIVATE, *(str(s.fileno()) for s in sockets)],
         env={"LISTEN_FDS": "2", "LISTEN_FDNAMES": "grpc:http"},
         pass_fds=[s.fileno() for s in sockets],
     ) as server:

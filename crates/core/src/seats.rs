@@ -81,18 +81,15 @@ impl Seats {
 
     /// The planned instances that there are not, each with an index that no other one has.
     pub(crate) fn missing(&self, planned: &[(Placement, bool)]) -> Vec<(Placement, bool)> {
-        let is = |have: &Placement, (wanted, _): &(Placement, bool)| is_same(have, wanted);
-        let has = |plan: &(Placement, bool)| match plan.1 {
-            true => self.passive.iter().any(|placed| is(&placed.placement, plan)),
-            false => self.staying().any(|(_, seat)| is(&seat.placement, plan)),
-        };
+        let (active, _) = pair(self.staying(), planned, false);
+        let (passive, _) = pair(self.idlers(), planned, true);
         let seated = self.seats.iter().filter(|seat| seat.runner.is_some());
-        let taken = seated.map(|seat| &seat.placement);
-        let mut taken: Vec<usize> = taken
+        let placements = seated.map(|seat| &seat.placement);
+        let mut taken: Vec<usize> = placements
             .chain(self.passive.iter().map(|placed| &placed.placement))
             .map(|placement| placement.index)
             .collect();
-        let mut missing: Vec<_> = planned.iter().filter(|plan| !has(plan)).cloned().collect();
+        let mut missing: Vec<_> = active.into_iter().chain(passive).cloned().collect();
         for (placement, _) in &mut missing {
             placement.index = (0..).find(|index| !taken.contains(index)).unwrap_or_default();
             taken.push(placement.index);
@@ -102,10 +99,7 @@ impl Seats {
 
     /// The seats of instances that are not planned.
     pub(crate) fn unplanned(&self, planned: &[(Placement, bool)]) -> Vec<usize> {
-        let unplanned = self.staying().filter(|(_, seat)| {
-            !planned.iter().any(|(wanted, passive)| !passive && is_same(&seat.placement, wanted))
-        });
-        unplanned.map(|(index, _)| index).collect()
+        pair(self.staying(), planned, false).1
     }
 
     /// Replaces the passive instances; those that go come back.
@@ -114,11 +108,12 @@ impl Seats {
         planned: &[(Placement, bool)],
         new: Vec<Placed>,
     ) -> Vec<Placed> {
-        let is_planned = |placed: &Placed| {
-            planned.iter().any(|(wanted, passive)| *passive && is_same(&placed.placement, wanted))
-        };
-        let (stay, gone) = std::mem::take(&mut self.passive).into_iter().partition(is_planned);
-        self.passive = stay;
+        let (_, superfluous) = pair(self.idlers(), planned, true);
+        let mut gone = Vec::new();
+        for (index, placed) in std::mem::take(&mut self.passive).into_iter().enumerate() {
+            let place = if superfluous.contains(&index) { &mut gone } else { &mut self.passive };
+            place.push(placed);
+        }
         self.passive.extend(new);
         gone
     }
@@ -156,13 +151,63 @@ impl Seats {
         self.seats[seat].runner.take()
     }
 
-    fn staying(&self) -> impl Iterator<Item = (usize, &Seat)> {
+    fn staying(&self) -> Vec<(usize, &Placement)> {
         let seats = self.seats.iter().enumerate();
-        seats.filter(|(_, seat)| !seat.leaving && seat.runner.is_some())
+        let staying = seats.filter(|(_, seat)| !seat.leaving && seat.runner.is_some());
+        staying.map(|(index, seat)| (index, &seat.placement)).collect()
+    }
+
+    fn idlers(&self) -> Vec<(usize, &Placement)> {
+        self.passive.iter().map(|placed| &placed.placement).enumerate().collect()
     }
 }
 
-/// Whether an instance can stay where another one is planned: its index is nobody's concern.
-fn is_same(have: &Placement, wanted: &Placement) -> bool {
-    (&have.name, have.kind, have.device_id) == (&wanted.name, wanted.kind, wanted.device_id)
+/// Pairs the planned instances, passive or not, with those that there are: by name first, and then
+/// with whichever will do, since a name is nobody's concern. What is left of both.
+fn pair<'a>(
+    mut have: Vec<(usize, &Placement)>,
+    planned: &'a [(Placement, bool)],
+    passive: bool,
+) -> (Vec<&'a (Placement, bool)>, Vec<usize>) {
+    let mut wanted: Vec<_> = planned.iter().filter(|(_, is)| *is == passive).collect();
+    for by_name in [true, false] {
+        wanted.retain(|(wanted, _)| {
+            let will_do = |(_, have): &(usize, &Placement)| {
+                (have.kind, have.device_id) == (wanted.kind, wanted.device_id)
+                    && (!by_name || have.name == wanted.name)
+            };
+            let found = have.iter().position(will_do);
+            found.map(|index| have.remove(index)).is_none()
+        });
+    }
+    (wanted, have.into_iter().map(|(index, _)| index).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use nereid_backend::InstanceKind;
+
+    use super::*;
+
+    fn placement(name: &str, index: usize) -> Placement {
+        Placement { name: name.to_owned(), index, kind: InstanceKind::Cpu, device_id: 0 }
+    }
+
+    #[test]
+    fn instances_stay_whatever_they_are_called() {
+        let (one, two) = (placement("m_0", 0), placement("m_1", 1));
+        let planned = [
+            (placement("m_0_0", 0), false),
+            (placement("m_1", 1), false),
+            (placement("m_9", 2), true),
+        ];
+        let (missing, left) = pair(vec![(4, &one), (5, &two)], &planned, false);
+        assert!(missing.is_empty() && left.is_empty());
+        let (missing, left) = pair(vec![(5, &two)], &planned, false);
+        assert_eq!((missing.len(), missing[0].0.name.as_str()), (1, "m_0_0"));
+        assert!(left.is_empty());
+        let (missing, left) = pair(vec![(4, &one), (5, &two)], &planned[1..], false);
+        assert!(missing.is_empty());
+        assert_eq!(left, [4], "the name decides who goes");
+    }
 }
