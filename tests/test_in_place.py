@@ -138,6 +138,8 @@ def test_a_configuration_of_the_clients_own_changes_instances_too(served):
     wanted["instance_group"] = [{"count": 2, "kind": "KIND_CPU"}]
     client.load_model("slow", config=json.dumps(wanted))
     client.load_model("slow", config=json.dumps(wanted))
+    # The worker from before the first of them may take a moment to go.
+    server.wait_for(lambda: len(server.workers()) == 2)
     workers = server.workers()
     wanted["instance_group"][0]["count"] = 4
     client.load_model("slow", config=json.dumps(wanted))

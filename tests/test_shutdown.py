@@ -47,6 +47,8 @@ SLOW_START = """
 ACTIVATE = """
 import fcntl, os, sys
 given = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 10) for fd in sys.argv[1:3]]
+for fd in sys.argv[1:3]:
+    os.close(int(fd))
 for place, fd in enumerate(given, 3):
     os.dup2(fd, place)
     os.close(fd)
