@@ -151,9 +151,16 @@ class Clients:
                 self.wrong.append((named, float(value)))
         client.close()
 
+    def wait_for(self, answers):
+        """Until there are so many answers more, or something has failed."""
+        goal = len(self.times) + answers
+        while len(self.times) < goal and not self.failures:
+            time.sleep(0.001)
+
     def __enter__(self):
         for thread in self.threads:
             thread.start()
+        self.wait_for(len(self.threads))
         return self
 
     def __exit__(self, *_):
@@ -163,6 +170,8 @@ class Clients:
 
 
 def percentile(times, share):
+    if not times:
+        return float("nan")
     return sorted(times)[min(len(times) - 1, int(len(times) * share))] * 1000
 
 
@@ -177,7 +186,7 @@ def measure(options, kind, corrupt):
             write(file, version)
         # Version 3 is there to be broken.
         broken = repository / "swapped/3" / name
-        broken.write_bytes(broken.read_bytes()[: broken.stat().st_size // 2])
+        broken.write_bytes(broken.read_bytes()[: broken.stat().st_size // 2] + b"(")
         (repository / "swapped/config.pbtxt").write_text(textwrap.dedent("""
             backend: "%s"
             max_batch_size: 8
@@ -214,6 +223,7 @@ def swap(options, server, backend, corrupt):
                 current = target
             else:
                 refused += 1
+            clients.wait_for(options.clients)
     took = time.monotonic() - began
     with Clients(server.url, options.clients, published) as calm:
         time.sleep(max(1.0, min(took, options.calm)))
