@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use nereid_backend::{Batch, Host, ModelSource, Placement};
 use nereid_inference::{Cancellation, Error, Response, Result};
+use nereid_model_config::ModelConfig;
 use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
@@ -39,7 +40,7 @@ pub(crate) struct Link {
     /// Of the instance.
     pub(crate) name: String,
     pub(crate) model: String,
-    /// The outputs that its configuration names.
+    /// The outputs that its configuration names, states of sequences among them.
     pub(crate) outputs: Vec<String>,
     /// Among the instances of the model.
     pub(crate) index: usize,
@@ -111,7 +112,7 @@ impl Link {
         Self {
             name: placement.name.clone(),
             model: source.name.clone(),
-            outputs: source.config.output.iter().map(|output| output.name.clone()).collect(),
+            outputs: named_outputs(&source.config),
             index: placement.index,
             host,
             peers,
@@ -537,6 +538,11 @@ impl Link {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn named_outputs(config: &ModelConfig) -> Vec<String> {
+    let states = config.hidden_states().map(|state| &state.output_name);
+    config.output.iter().map(|output| &output.name).chain(states).cloned().collect()
 }
 
 /// Writes until the pipe is full; how much it took. A broken pipe takes everything: the reader of
