@@ -7,9 +7,9 @@ say() { printf '\n== %s\n' "$*"; }
 
 scripts/setup.sh
 say "building the server"
-cargo build --release
+cargo build --release --features cloud
 say "unit tests"
-cargo test --release --workspace
+cargo test --release --workspace --features nereid/cloud
 cargo test --release -p nereid-cache --features redis --test redis
 say "tests of the Python worker"
 .venv/bin/python -m pytest -q backends/python/worker/tests

@@ -46,7 +46,20 @@ def _command(repository, *flags):
 class Server:
     """A running server. Ends with the `with` block, and with it every process it started."""
 
-    def __init__(self, repository, *flags, wait_ready=True, prefix=(), env=None, pass_fds=()):
+    def __init__(
+        self,
+        repository,
+        *flags,
+        wait_ready=True,
+        prefix=(),
+        env=None,
+        pass_fds=(),
+        repositories=(),
+        environment=None,
+        ignore_file_limit=False,
+    ):
+        """`repositories`: more of them. `env` adds to the environment, `environment` is all of it.
+        `ignore_file_limit`: a file that is too large is an error, not the end of the process."""
         command = _command(
             repository,
             *flags,
@@ -54,12 +67,14 @@ class Server:
             "--backend-config=python,python=%s" % sys.executable,
         )
         self.process = subprocess.Popen(
-            [*prefix, *command],
+            [*prefix, *command, *("--model-repository=%s" % more for more in repositories)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-            env={**os.environ, **(env or {})},
+            env={**(environment or os.environ), **(env or {})},
+            # Python ignores SIGXFSZ and lets its children do so.
+            restore_signals=not ignore_file_limit,
             pass_fds=pass_fds,
         )
         self.lines = []
@@ -183,10 +198,11 @@ def _alive(pid):
     return state != "Z"
 
 
-def exit_code(repository, *flags):
+def exit_code(repository, *flags, environment=None):
     """Runs a server that is expected to give up by itself; its exit code and its output."""
     done = subprocess.run(
         _command(repository, *flags),
+        env=environment,
         capture_output=True,
         text=True,
         timeout=START_LIMIT,

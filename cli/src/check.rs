@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{Args, ValueEnum};
+use clap::{ArgAction, Args, ValueEnum};
 use nereid_arena::Arena;
 use nereid_backend::metrics::Registry;
 use nereid_backend::{Finding, Host, Pulse, Severity};
@@ -15,12 +15,12 @@ use nereid_core::{
 };
 use nereid_inference::Cancellation;
 
-use crate::backends;
-use crate::flags::backend_setting;
+use crate::flags::{backend_setting, boolean};
+use crate::{backends, repositories};
 
 #[derive(Args, Debug)]
 pub(crate) struct CheckFlags {
-    /// Folders with models.
+    /// Folders with models, or s3://, gs:// and as:// URLs.
     #[arg(required = true, value_name = "REPOSITORY")]
     repositories: Vec<PathBuf>,
     /// Load the models, too.
@@ -48,6 +48,9 @@ pub(crate) struct CheckFlags {
     /// As of `nereid serve`.
     #[arg(long, value_name = "NAME")]
     model_config_name: Option<String>,
+    /// As of `nereid serve`.
+    #[arg(long, default_value = "false", value_parser = boolean, action = ArgAction::Set)]
+    model_namespacing: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -116,7 +119,8 @@ fn repositories(flags: &CheckFlags, server: Arc<Server>) -> std::io::Result<Repo
         ending: Cancellation::default(),
     };
     Ok(Repositories {
-        paths: flags.repositories.clone(),
+        paths: repositories::open(&flags.repositories).map_err(std::io::Error::other)?,
+        namespaces: flags.model_namespacing,
         backends: backends::all(&flags.backend_directory),
         host,
         backend_settings: flags.backend_config.clone(),

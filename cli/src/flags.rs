@@ -18,9 +18,13 @@ use crate::without_effect::WithoutEffect;
 
 #[derive(Args, Debug)]
 pub(crate) struct ServeFlags {
-    /// Folder with models; may be given several times.
+    /// Folder with models, or an s3://, gs:// or as:// URL; may be given several times.
     #[arg(long, alias = "model-store", required = cloud::storage().is_none(), value_name = "PATH")]
     model_repository: Vec<PathBuf>,
+    /// Let models of the same name be in several repositories. Ensembles mean those of their own
+    /// repository first.
+    #[arg(long, default_value = "false", value_parser = boolean, action = ArgAction::Set)]
+    pub(crate) model_namespacing: bool,
     /// Name of the server in its metadata.
     #[arg(long, default_value = "triton")]
     pub(crate) id: String,
@@ -171,7 +175,6 @@ const NOT_YET: &[&str] = &[
     "host-policy",
     "min-supported-compute-capability",
     "model-load-gpu-limit",
-    "model-namespacing",
     "pinned-memory-pool-byte-size",
     "repoagent-directory",
 ];

@@ -11,6 +11,7 @@ mod init;
 mod listeners;
 mod log;
 mod metrics;
+mod repositories;
 mod security;
 mod serve;
 mod spin;

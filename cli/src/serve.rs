@@ -24,7 +24,7 @@ use crate::flags::ServeFlags;
 use crate::listeners::{Listeners, listen};
 use crate::security::Security;
 use crate::supervisor::Supervisor;
-use crate::{backends, metrics, spin, table};
+use crate::{backends, metrics, repositories, spin, table};
 
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -83,7 +83,7 @@ async fn serve(flags: &ServeFlags, log: Log) -> Result<(), Failure> {
     if let Some(cache) = cache.clone() {
         registry.collect(move |page| metrics::write_cache(page, &cache));
     }
-    let lifecycle = Arc::new(lifecycle(flags, server.clone(), host, cache));
+    let lifecycle = Arc::new(lifecycle(flags, server.clone(), host, cache)?);
     server.set_lifecycle(&lifecycle);
     let regions = Arc::new(Regions::new(flags.allow_client_shm));
     let keys = flags.access.keys()?;
@@ -195,9 +195,10 @@ fn lifecycle(
     server: Arc<Server>,
     host: Host,
     cache: Option<Arc<ResponseCache>>,
-) -> Lifecycle {
+) -> Result<Lifecycle, Failure> {
     let repositories = Repositories {
-        paths: flags.repositories(),
+        paths: repositories::open(&flags.repositories())?,
+        namespaces: flags.model_namespacing,
         backends: backends::all(&flags.backend_directory),
         host,
         backend_settings: flags.backend_config.clone(),
@@ -210,7 +211,8 @@ fn lifecycle(
         latencies: flags.metrics.latencies(),
         registered: nereid_core::Registered::default(),
     };
-    Lifecycle::new(repositories, server, flags.control_mode()).with_auto(flags.auto())
+    let lifecycle = Lifecycle::new(repositories, server, flags.control_mode());
+    Ok(lifecycle.with_auto(flags.auto()))
 }
 
 /// Loads what is to be loaded at start, prints what came of it, and follows the repository from

@@ -6,11 +6,14 @@ use std::sync::{Arc, Weak};
 use nereid_inference::{Error, Result};
 
 use crate::model::ModelVersion;
+use crate::namespaces::Names;
 
-/// All models by name. The lifecycle publishes a new one for every change.
+/// All models by name, or by identifier where repositories are namespaces. The lifecycle publishes a
+/// new one for every change.
 #[derive(Clone, Default)]
 pub struct Catalog {
     pub models: BTreeMap<String, Arc<ModelState>>,
+    pub(crate) names: Names,
 }
 
 /// One model and what became of its versions.
@@ -113,8 +116,14 @@ impl ModelState {
 }
 
 impl Catalog {
+    /// The one model that is called so.
+    pub(crate) fn state(&self, name: &str) -> Option<&Arc<ModelState>> {
+        self.models.get(self.names.one(name).ok()?)
+    }
+
     /// The version that a request means; without a number the highest one that is ready.
     pub fn find(&self, name: &str, version: Option<i64>) -> Result<&Arc<ModelVersion>> {
+        let name = self.names.one(name)?;
         match self.models.get(name) {
             Some(model) => model.find(name, version),
             None => Err(Error::not_found(format!("{} is not found", unknown(name)))),

@@ -19,7 +19,8 @@ pub struct IndexEntry {
 /// Models of the catalog and those that are only on disk, by name.
 pub(crate) fn index(catalog: &Catalog, on_disk: Vec<String>) -> Vec<IndexEntry> {
     let names: BTreeSet<&String> = catalog.models.keys().chain(&on_disk).collect();
-    names.into_iter().flat_map(|name| entries(name, catalog.models.get(name))).collect()
+    let rows = |id: &String| entries(catalog.names.name(id), catalog.models.get(id));
+    names.into_iter().flat_map(rows).collect()
 }
 
 fn entries(name: &str, model: Option<&Arc<ModelState>>) -> Vec<IndexEntry> {

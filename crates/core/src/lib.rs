@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod admit;
+mod agents;
 mod caching;
 mod call;
 mod catalog;
@@ -23,9 +24,11 @@ mod loading;
 mod memory;
 mod metrics;
 mod model;
+mod namespaces;
 mod on_demand;
 mod ordering;
 mod overrides;
+mod parallel;
 mod pool;
 mod regions;
 mod registered;
@@ -51,6 +54,7 @@ pub use lifecycle::{ControlMode, Lifecycle};
 pub use limits::Limiter;
 pub use loading::Repositories;
 pub use model::ModelVersion;
+pub use nereid_repository::{Remote, Repository};
 pub use nereid_scheduler::Supply;
 pub use on_demand::AutoSettings;
 pub use overrides::Override;

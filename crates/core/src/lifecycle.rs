@@ -14,12 +14,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nereid_inference::{Error, Result};
-use nereid_repository::ModelFolder;
 
 use crate::index::{IndexEntry, index};
-use crate::loading::Repositories;
+pub(crate) use crate::loading::Found;
+use crate::loading::{Look, Repositories};
+use crate::namespaces::Names;
 use crate::on_demand::{AutoSettings, OnDemand};
 use crate::overrides::{Override, check_name};
+use crate::parallel;
 use crate::server::Server;
 use claims::Claims;
 pub(crate) use job::Job;
@@ -50,6 +52,9 @@ pub struct Lifecycle {
 
 impl Lifecycle {
     pub fn new(repositories: Repositories, server: Arc<Server>, mode: ControlMode) -> Self {
+        if repositories.namespaces {
+            server.use_namespaces();
+        }
         let (records, claims) = (Mutex::default(), Claims::default());
         let on_demand = OnDemand::new(AutoSettings::default(), repositories.load_threads);
         Self { repositories, server, mode, on_demand, records, claims }
@@ -68,19 +73,20 @@ impl Lifecycle {
         let found = self.repositories.found()?;
         let chosen: Vec<String> = match names {
             None => found.keys().cloned().collect(),
-            Some(names) => names.to_vec(),
+            Some(names) => self.names(&found).expand(names),
         };
         if self.mode == ControlMode::Auto {
             self.load_pinned(chosen);
             self.server.finish_start();
             return Ok(());
         }
-        let jobs = chosen.iter().map(|name| {
+        // Models of a cloud are fetched here.
+        let jobs = parallel::map(&chosen, self.repositories.load_threads, |name| {
             let mut job = self.job(name, &found, Override::default());
             job.record.asked = true;
             (name.clone(), job)
         });
-        self.run(jobs.collect(), &found);
+        self.run(jobs.into_iter().collect(), &found);
         self.server.finish_start();
         Ok(())
     }
@@ -131,17 +137,36 @@ impl Lifecycle {
         if with.config.is_none() && !with.files.is_empty() {
             return Err(poll_failed(": files are given without a configuration"));
         }
+        let Look { found, silent } = self.repositories.look();
+        let ids = self.names(&found).all(name);
+        if !ids.iter().all(|id| found.contains_key(id)) && with.files.is_empty() {
+            let reason = silent.first().map(|error| format!(": {}", error.message()));
+            return Err(poll_failed(&reason.unwrap_or_default()));
+        }
+        // Models of one name are loaded in all of their namespaces; the error has all failures.
+        let loaded = ids.iter().map(|id| self.load_found(id, &found, with.clone(), &poll_failed));
+        let failures: Vec<Error> = loaded.filter_map(Result::err).collect();
+        match failures.as_slice() {
+            [] => Ok(()),
+            [failure] => Err(failure.clone()),
+            several => {
+                let messages: String = several.iter().map(Error::message).collect();
+                Err(Error::invalid_arg(messages))
+            }
+        }
+    }
+
+    fn load_found(
+        &self,
+        name: &str,
+        found: &Found,
+        with: Override,
+        poll_failed: &dyn Fn(&str) -> Error,
+    ) -> Result<()> {
         let auto = self.mode == ControlMode::Auto;
         let _claim = if auto { self.claim_patiently(name, &[]) } else { self.claim(name) }?;
-        let found = self
-            .repositories
-            .found()
-            .map_err(|error| poll_failed(&format!(": {}", error.message())))?;
-        if !found.contains_key(name) && with.files.is_empty() {
-            return Err(poll_failed(""));
-        }
         let overridden = with.config.is_some();
-        let mut job = self.job(name, &found, with);
+        let mut job = self.job(name, found, with);
         if let (true, Err(error)) = (overridden, &job.prepared) {
             return Err(poll_failed(&format!(": {}", error.message())));
         }
@@ -152,10 +177,10 @@ impl Lifecycle {
         if auto {
             let keep = job.needs().iter().cloned().chain([name.to_owned()]).collect();
             let reserved = self.reserve(name, &job, &keep)?;
-            self.run_one(name, job, &found);
-            self.settle(name, reserved, &found, &keep);
+            self.run_one(name, job, found);
+            self.settle(name, reserved, found, &keep);
         } else {
-            self.run_one(name, job, &found);
+            self.run_one(name, job, found);
         }
         let state = self.server.catalog().models.get(name).cloned().unwrap_or_default();
         match state.failure() {
@@ -171,19 +196,21 @@ impl Lifecycle {
     pub fn unload(&self, name: &str, dependents: bool) -> Result<()> {
         self.refuse_unless_explicit()?;
         let auto = self.mode == ControlMode::Auto;
-        let _claim = if auto { self.claim_patiently(name, &[]) } else { self.claim(name) }?;
-        self.remove(name, dependents);
+        for id in self.server.catalog().names.all(name) {
+            let _claim = if auto { self.claim_patiently(&id, &[]) } else { self.claim(&id) }?;
+            self.remove(&id, dependents);
+        }
         Ok(())
     }
 
     /// Every model of the catalog and on disk, or just the versions that serve. Where a repository
     /// cannot be read, what is in the catalog still can.
     pub fn index(&self, ready: bool) -> Result<Vec<IndexEntry>> {
-        let on_disk = self.repositories.found().unwrap_or_else(|error| {
+        let Look { found, silent } = self.repositories.look();
+        for error in silent {
             tracing::warn!("the index lists only what is known: {error}");
-            Found::new()
-        });
-        let on_disk = on_disk.into_keys().collect();
+        }
+        let on_disk = found.into_keys().collect();
         let mut entries = index(&self.server.catalog(), on_disk);
         entries.retain(|entry| !ready || entry.state == "READY");
         Ok(entries)
@@ -197,10 +224,12 @@ impl Lifecycle {
         Err(Error::unavailable(message))
     }
 
+    /// Who is called how, in the repositories.
+    fn names(&self, found: &Found) -> Names {
+        Names::of(self.repositories.namespaces, found.keys())
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Record>> {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-/// What the repositories hold, by name.
-pub(crate) type Found = BTreeMap<String, Vec<ModelFolder>>;

@@ -1,6 +1,6 @@
 //! From a model's folder to versions that can serve.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,9 +10,10 @@ use nereid_inference::{Error, Result};
 use nereid_model_config::{
     self as model_config, ModelConfig, ModelTransactionPolicy, model_ensembling::Step,
 };
-use nereid_repository::{ModelFolder, VersionPolicy};
+use nereid_repository::{ModelFolder, Repository, VersionPolicy, scan};
 
 use crate::admit::Signature;
+use crate::agents;
 use crate::caching::Caching;
 use crate::catalog::Catalog;
 use crate::ensemble::{self, Ensemble};
@@ -23,6 +24,7 @@ use crate::latency_target::LatencyTarget;
 use crate::limits::{Limiter, Limits};
 use crate::metrics::metric_labels;
 use crate::model::{ModelVersion, Scheduler};
+use crate::namespaces::Names;
 use crate::pool::Pool;
 use crate::registered::Registered;
 use crate::reshape::Reshapes;
@@ -32,7 +34,9 @@ use crate::warmup::{Recipe, Warmup};
 
 /// Where models come from and what runs them.
 pub struct Repositories {
-    pub paths: Vec<PathBuf>,
+    pub paths: Vec<Repository>,
+    /// Whether models of one name may be in several of them.
+    pub namespaces: bool,
     pub backends: Vec<Box<dyn Backend>>,
     pub host: Host,
     /// `--backend-config`: backend, key, value. An empty backend means all of them.
@@ -54,6 +58,16 @@ pub struct Repositories {
     pub registered: Registered,
 }
 
+/// What repositories hold, by name or identifier.
+pub(crate) type Found = BTreeMap<String, Vec<ModelFolder>>;
+
+/// What was found in repositories, and why others could not be read.
+#[derive(Default)]
+pub(crate) struct Look {
+    pub(crate) found: Found,
+    pub(crate) silent: Vec<Error>,
+}
+
 /// A model as its folder describes it.
 pub(crate) struct Prepared {
     pub(crate) folder: ModelFolder,
@@ -61,13 +75,45 @@ pub(crate) struct Prepared {
 }
 
 impl Repositories {
+    /// What they hold now.
+    pub(crate) fn found(&self) -> Result<Found> {
+        let Look { found, silent } = self.look();
+        silent.into_iter().next().map_or(Ok(found), Err)
+    }
+
+    /// What they hold now, as far as they can be read.
+    pub(crate) fn look(&self) -> Look {
+        let mut look = Look::default();
+        for repository in &self.paths {
+            match scan(std::slice::from_ref(repository), self.namespaces) {
+                Ok(found) => {
+                    for (id, folders) in found {
+                        look.found.entry(id).or_default().extend(folders);
+                    }
+                }
+                Err(error) => look.silent.push(error),
+            }
+        }
+        self.add_registered(&mut look);
+        look
+    }
+
     /// Reads what is needed to know of a model before it is loaded. `config`: JSON that takes the
-    /// place of its configuration file.
-    pub(crate) fn prepare(&self, folder: &ModelFolder, config: Option<&str>) -> Result<Prepared> {
+    /// place of its configuration file. `names`: the models that there are.
+    pub(crate) fn prepare(
+        &self,
+        folder: &ModelFolder,
+        config: Option<&str>,
+        names: &Names,
+    ) -> Result<Prepared> {
+        folder.fetch()?;
         let mut config = match config {
             Some(json) => accepted(folder, model_config::from_json(json)?)?,
             None => self.read_config(folder)?,
         };
+        folder.fetch_versions(&version_policy(&config).choose(&folder.versions()?))?;
+        agents::run(folder, &config)?;
+        names.resolve(&mut config, &folder.namespace);
         if self.auto_complete && config.backend_name().is_empty() && !config.is_ensemble() {
             config.backend = self.backend_by_files(folder, &config)?.unwrap_or_default().to_owned();
         }
@@ -108,7 +154,8 @@ impl Repositories {
     ) -> Result<Arc<ModelVersion>> {
         let began = Instant::now();
         let mut config = complete_ensemble(prepared)?;
-        let member = |step: &Step| ensemble::loaded_member(&config, step, catalog);
+        let id = prepared.folder.id();
+        let member = |step: &Step| ensemble::loaded_member(&id, step, catalog);
         let decoupled = ensemble::validate(&config, member)?;
         if decoupled.contains(&true) {
             config.model_transaction_policy = Some(ModelTransactionPolicy { decoupled: true });
@@ -186,13 +233,14 @@ impl Repositories {
         Ok(Arc::new(ModelVersion {
             name: config.name.clone(),
             version,
+            _folder: prepared.folder.clone(),
             signature: Signature::new(&config)?,
             reshapes: Reshapes::new(&config),
             labels: Labels::read(&config, &prepared.folder.path)?,
             limiter: self.limiter.clone(),
             latency_target: LatencyTarget::new(&config)?,
             caching: Caching::new(&config, self.cache.as_ref()),
-            metric_labels: metric_labels(&config, version),
+            metric_labels: metric_labels(&config, &prepared.folder.namespace, version),
             config,
             recorder,
             scheduler,
@@ -265,8 +313,7 @@ pub(crate) fn complete_ensemble(prepared: &Prepared) -> Result<ModelConfig> {
     Ok(config)
 }
 
-/// A configuration that does not name its model gets the folder's name; another one is a mistake, and
-/// so are agents that nobody would run.
+/// A configuration that does not name its model gets the folder's name; another one is a mistake.
 pub(crate) fn accepted(folder: &ModelFolder, mut config: ModelConfig) -> Result<ModelConfig> {
     if config.name.is_empty() {
         config.name.clone_from(&folder.name);
@@ -275,10 +322,6 @@ pub(crate) fn accepted(folder: &ModelFolder, mut config: ModelConfig) -> Result<
             "unexpected directory name '{}' for model '{}', directory name must equal model name",
             folder.name, config.name
         )));
-    }
-    if config.model_repository_agents.as_ref().is_some_and(|agents| !agents.agents.is_empty()) {
-        let message = format!("'model_repository_agents' of '{}': not supported yet", config.name);
-        return Err(Error::unsupported(message));
     }
     Ok(config)
 }

@@ -21,9 +21,14 @@ impl Server {
 }
 
 /// What tells the metrics of a model from those of others.
-pub(crate) fn metric_labels(config: &ModelConfig, version: i64) -> Labels {
+pub(crate) fn metric_labels(config: &ModelConfig, namespace: &str, version: i64) -> Labels {
     let tags = config.metric_tags.iter().map(|(name, value)| (format!("_{name}"), value.clone()));
-    tags.collect::<Labels>().with("model", &config.name).with("version", version.to_string())
+    let labels = tags.collect::<Labels>().with("model", &config.name);
+    let labels = match namespace {
+        "" => labels,
+        namespace => labels.with("namespace", namespace),
+    };
+    labels.with("version", version.to_string())
 }
 
 fn write_model(page: &mut Page, model: &Arc<ModelVersion>, durations: bool) {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use nereid_inference::{Begin, Request};
 use nereid_metrics::Labels;
 use nereid_model_config::ModelConfig;
+use nereid_repository::ModelFolder;
 
 use crate::admit::Signature;
 use crate::caching::Caching;
@@ -21,6 +22,8 @@ pub struct ModelVersion {
     pub name: String,
     pub version: i64,
     pub config: Arc<ModelConfig>,
+    /// Stays where it is while the version serves: workers that start again read it.
+    pub(crate) _folder: ModelFolder,
     pub(crate) signature: Signature,
     pub(crate) reshapes: Reshapes,
     pub(crate) labels: ClassLabels,

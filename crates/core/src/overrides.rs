@@ -6,7 +6,7 @@ use nereid_inference::{Error, Result};
 use tempfile::TempDir;
 
 /// What a client wants instead of what is in the repository.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Override {
     /// The configuration, as JSON.
     pub config: Option<String>,

@@ -7,10 +7,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nereid_inference::{Code, Error, Result};
 use nereid_model_config as model_config;
-use nereid_repository::{ModelFolder, scan};
+use nereid_repository::{ModelFolder, Repository, scan};
 
-use crate::lifecycle::{ControlMode, Found, Lifecycle};
-use crate::loading::Repositories;
+use crate::lifecycle::{ControlMode, Lifecycle};
+use crate::loading::{Look, Repositories};
 
 /// By the repository's path.
 #[derive(Default)]
@@ -35,19 +35,25 @@ impl Registered {
 }
 
 impl Repositories {
-    /// Every model on disk, by name.
-    pub(crate) fn found(&self) -> Result<Found> {
-        let mut found = scan(&self.paths)?;
+    /// Adds what the repositories hold that became known while the server runs.
+    pub(crate) fn add_registered(&self, look: &mut Look) {
         let registered = self.registered.lock().clone();
         // What was registered may be gone by now; that is no reason to know of nothing at all.
         for (path, mapping) in registered.into_iter().filter(|(path, _)| path.is_dir()) {
-            for (name, folders) in scan(&[path])? {
-                let name = if name == mapping.folder { mapping.name.clone() } else { name };
-                let named = |folder| ModelFolder { name: name.clone(), ..folder };
-                found.entry(name.clone()).or_default().extend(folders.into_iter().map(named));
+            let found = match scan(&[path.into()], self.namespaces) {
+                Ok(found) => found,
+                Err(error) => {
+                    look.silent.push(error);
+                    continue;
+                }
+            };
+            for mut folder in found.into_values().flatten() {
+                if folder.name == mapping.folder {
+                    folder.name.clone_from(&mapping.name);
+                }
+                look.found.entry(folder.id()).or_default().push(folder);
             }
         }
-        Ok(found)
     }
 }
 
@@ -62,7 +68,9 @@ impl Lifecycle {
         let shown = repository.display();
         let already = |message| Err(Error::new(Code::AlreadyExists, message));
         let mut registered = self.repositories.registered.lock();
-        let known = self.repositories.paths.iter().any(|path| path == repository);
+        let is_known =
+            |known: &Repository| matches!(known, Repository::Folder(path) if path == repository);
+        let known = self.repositories.paths.iter().any(is_known);
         if known || registered.contains_key(repository) {
             return already(format!("model repository '{shown}' has already been registered"));
         }
@@ -94,7 +102,7 @@ impl Lifecycle {
 
 /// The folder of the only model, or of the only ensemble.
 fn main_model(repository: &Path) -> Result<String> {
-    let mut folders = scan(&[repository.to_owned()])?;
+    let mut folders = scan(&[repository.to_owned().into()], false)?;
     if folders.len() > 1 {
         folders.retain(|_, folders| folders.iter().any(is_ensemble));
     }

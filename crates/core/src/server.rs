@@ -12,6 +12,7 @@ use crate::catalog::{Catalog, ModelState};
 use crate::ensemble::members;
 use crate::lifecycle::{ControlMode, Lifecycle};
 use crate::model::ModelVersion;
+use crate::namespaces::Names;
 use crate::overrides::Override;
 use crate::statistics::ModelStatistics;
 
@@ -118,7 +119,7 @@ impl Server {
     /// Versions of a model that answer requests, ascending; only `version` if it was asked for.
     pub fn ready_versions(&self, name: &str, version: Option<i64>) -> Vec<i64> {
         let catalog = self.catalog.load();
-        let Some(model) = catalog.models.get(name) else { return Vec::new() };
+        let Some(model) = catalog.state(name) else { return Vec::new() };
         let ready = model.ready().map(|ready| ready.version);
         ready.filter(|ready| version.is_none_or(|version| version == *ready)).collect()
     }
@@ -135,7 +136,7 @@ impl Server {
         let Some(name) = name else {
             return Ok(catalog.models.values().flat_map(|m| m.ready().map(snapshot)).collect());
         };
-        let Some(model) = catalog.models.get(name).filter(|model| model.serves()) else {
+        let Some(model) = catalog.state(name).filter(|model| model.serves()) else {
             return Err(Error::invalid_arg(format!("requested model '{name}' is not available")));
         };
         let found: Vec<_> = model
@@ -162,6 +163,20 @@ impl Server {
         self.catalog.store(Arc::default());
     }
 
+    /// From here on repositories are namespaces. There are no models yet.
+    pub(crate) fn use_namespaces(&self) {
+        self.catalog.store(Arc::new(Catalog { names: Names::new(true), ..Catalog::default() }));
+    }
+
+    /// These models are there, loaded or not: a name that several of them bear is ambiguous.
+    pub(crate) fn note_names<'a>(&self, ids: impl Iterator<Item = &'a String> + Clone) {
+        self.catalog.rcu(|catalog| {
+            let mut catalog = Catalog::clone(catalog);
+            ids.clone().for_each(|id| catalog.names.add(id));
+            catalog
+        });
+    }
+
     pub(crate) fn finish_start(&self) {
         self.started.store(true, Ordering::Release);
         self.changes.send_replace(());
@@ -174,6 +189,7 @@ impl Server {
             let mut model =
                 catalog.models.get(name).map(|model| ModelState::clone(model)).unwrap_or_default();
             change(&mut model);
+            catalog.names.add(name);
             catalog.models.insert(name.to_owned(), Arc::new(model));
             catalog
         });

@@ -49,7 +49,8 @@ async fn start() -> Running {
         ending: Default::default(),
     };
     let repositories = Repositories {
-        paths: vec![folder.path().to_owned()],
+        paths: vec![folder.path().to_owned().into()],
+        namespaces: false,
         backends: vec![Box::new(nereid_backend_identity::IdentityBackend)],
         host,
         backend_settings: Vec::new(),

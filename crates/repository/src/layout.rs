@@ -4,17 +4,45 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nereid_inference::{Error, Result};
+
+use crate::remote::{RemoteModel, Repository};
 
 /// A folder of a repository that holds one model.
 #[derive(Clone, Debug)]
 pub struct ModelFolder {
     pub name: String,
+    /// The repository, where repositories are namespaces.
+    pub namespace: String,
     pub path: PathBuf,
+    /// Where the folder's contents come from, if they are to be brought here first. They stay here
+    /// for as long as somebody holds this.
+    pub remote: Option<Arc<dyn RemoteModel>>,
 }
 
 impl ModelFolder {
+    /// A folder of this machine.
+    pub fn local(name: impl Into<String>, path: impl Into<PathBuf>) -> Self {
+        Self { name: name.into(), path: path.into(), namespace: String::new(), remote: None }
+    }
+
+    /// What tells the model from all others.
+    pub fn id(&self) -> String {
+        identifier(&self.namespace, &self.name)
+    }
+
+    /// Brings the folder here, but for what its versions hold.
+    pub fn fetch(&self) -> Result<()> {
+        self.remote.as_ref().map_or(Ok(()), |remote| remote.fetch())
+    }
+
+    /// Brings what these versions hold.
+    pub fn fetch_versions(&self, versions: &[i64]) -> Result<()> {
+        self.remote.as_ref().map_or(Ok(()), |remote| remote.fetch_versions(versions))
+    }
+
     /// Text of `configs/<name>.pbtxt`, if there is one, else of `config.pbtxt`, with its path;
     /// `None` where there is no such file.
     pub fn config_text(&self, name: Option<&str>) -> Result<Option<(PathBuf, String)>> {
@@ -65,28 +93,50 @@ fn read_text(path: &Path) -> Result<Option<String>> {
     }
 }
 
-fn version_number(name: &str) -> Option<i64> {
+/// The number of the version that a folder of this name is.
+pub fn version_number(name: &str) -> Option<i64> {
     if name.starts_with('0') || !name.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
     name.parse().ok()
 }
 
-/// Lists the models of all repositories by name. A name that several repositories use maps to all
-/// of its folders: which one is meant cannot be known.
-pub fn scan(repositories: &[PathBuf]) -> Result<BTreeMap<String, Vec<ModelFolder>>> {
+/// What a model is called where repositories are namespaces; without one by its name alone.
+pub fn identifier(namespace: &str, name: &str) -> String {
+    if namespace.is_empty() { name.to_owned() } else { format!("{namespace}::{name}") }
+}
+
+/// Namespace and name.
+pub fn split_identifier(id: &str) -> (&str, &str) {
+    id.rsplit_once("::").unwrap_or(("", id))
+}
+
+/// The models of all repositories. Those of one name are all listed under it: which one is meant
+/// cannot be known. Where repositories are namespaces, each model is listed under its identifier.
+pub fn scan(
+    repositories: &[Repository],
+    namespaces: bool,
+) -> Result<BTreeMap<String, Vec<ModelFolder>>> {
     let mut models: BTreeMap<String, Vec<ModelFolder>> = BTreeMap::new();
     for repository in repositories {
-        for name in subfolders(repository)? {
-            if name.starts_with('.') {
-                continue;
+        for mut folder in repository.scan()? {
+            if namespaces {
+                folder.namespace = repository.name();
             }
-            let path = repository.join(&name);
-            let path = fs::canonicalize(&path).unwrap_or(path);
-            models.entry(name.clone()).or_default().push(ModelFolder { name, path });
+            models.entry(folder.id()).or_default().push(folder);
         }
     }
     Ok(models)
+}
+
+pub(crate) fn scan_folder(repository: &Path) -> Result<Vec<ModelFolder>> {
+    let names = subfolders(repository)?.into_iter().filter(|name| !name.starts_with('.'));
+    let folder = |name: String| {
+        let path = repository.join(&name);
+        let path = fs::canonicalize(&path).unwrap_or(path);
+        ModelFolder::local(name, path)
+    };
+    Ok(names.map(folder).collect())
 }
 
 fn subfolders(path: &Path) -> Result<Vec<String>> {
@@ -119,9 +169,12 @@ mod tests {
             fs::create_dir_all(folder.path().join(path)).unwrap();
         }
         fs::write(one.join("a/3"), "a file is no version").unwrap();
-        let models = scan(&[one, two]).unwrap();
+        let models = scan(&[one.clone().into(), two.clone().into()], false).unwrap();
         assert_eq!(models.keys().collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(models["a"].len(), 2);
+        let apart = scan(&[one.clone().into(), two.into()], true).unwrap();
+        assert_eq!(apart.len(), 3);
+        assert_eq!(apart[&format!("{}::a", one.display())][0].name, "a");
         assert_eq!(models["a"][0].versions().unwrap(), [1, 12]);
         let folder = &models["b"][0];
         assert!(folder.config_text(None).unwrap().is_none());
@@ -135,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_missing_repository_is_named() {
-        let error = scan(&[PathBuf::from("/no/such/folder")]).unwrap_err();
+        let error = scan(&[PathBuf::from("/no/such/folder").into()], false).unwrap_err();
         assert!(error.message().contains("/no/such/folder"), "{error}");
     }
 }

@@ -4,8 +4,10 @@
 
 mod fingerprint;
 mod layout;
+mod remote;
 mod version_policy;
 
 pub use fingerprint::Fingerprint;
-pub use layout::{ModelFolder, scan};
+pub use layout::{ModelFolder, identifier, scan, split_identifier, version_number};
+pub use remote::{Remote, RemoteModel, Repository};
 pub use version_policy::VersionPolicy;

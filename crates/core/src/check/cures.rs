@@ -23,6 +23,11 @@ const CURES: &[(&str, &str)] = &[
     ("Expected field name", "remove what stands here, or give it a name"),
     ("Integer out of range", "give a number that fits the field"),
     ("Invalid number", "give a number"),
+    // Agents.
+    ("Mismatched MD5 hash", "the file is not the one that was meant; or correct its sum"),
+    ("Unsupported checksum algorithm", "the key is MD5:<path in the model's folder>"),
+    ("failed to parse key", "the key is MD5:<path in the model's folder>"),
+    ("unable to find repo agent", "remove it; this server cannot do it"),
     // Folders and files.
     ("directory name must equal", "remove 'name', or rename the folder"),
     (

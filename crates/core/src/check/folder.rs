@@ -1,24 +1,27 @@
 //! What can be said of folders by their names.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::PathBuf;
 
 use nereid_backend::Finding;
-use nereid_repository::ModelFolder;
+use nereid_repository::{ModelFolder, Repository};
 
 /// People like to name a model's folder where a repository is asked for.
 pub(super) fn not_a_repository(
-    path: &Path,
+    repository: &Repository,
     found: &BTreeMap<String, Vec<ModelFolder>>,
 ) -> Option<Finding> {
-    let is_version = |name: &String| name.parse::<i64>().is_ok();
-    if path.join("config.pbtxt").exists() || (!found.is_empty() && found.keys().all(is_version)) {
+    let is_version = |folder: &ModelFolder| folder.name.parse::<i64>().is_ok();
+    let path = PathBuf::from(repository.name());
+    if path.join("config.pbtxt").exists()
+        || (!found.is_empty() && found.values().flatten().all(is_version))
+    {
         let message = format!("{} is the folder of a model, not a repository", path.display());
-        return Some(Finding::error(message).in_file(path).cured_by("name the folder it lies in"));
+        return Some(Finding::error(message).in_file(&path).cured_by("name the folder it lies in"));
     }
     found.is_empty().then(|| {
         Finding::warning(format!("{} holds no models", path.display()))
-            .in_file(path)
+            .in_file(&path)
             .cured_by("a model is a folder in it: <name>/config.pbtxt and <name>/1/<file>")
     })
 }

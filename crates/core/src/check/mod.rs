@@ -7,17 +7,17 @@ mod ignored;
 mod model;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nereid_backend::{Finding, Severity};
 use nereid_inference::{Error, Result};
 use nereid_model_config::{ModelConfig, model_ensembling::Step};
-use nereid_repository::{ModelFolder, scan};
+use nereid_repository::{ModelFolder, Repository, scan};
 
 use crate::ensemble::{self, members};
 use crate::load_order::{Needs, circle, waves};
 use crate::loading::Repositories;
+use crate::namespaces::{Names, of_step};
 use model::Judged;
 
 /// What a check found, model by model.
@@ -48,14 +48,15 @@ impl Repositories {
     pub fn check(&self) -> CheckReport {
         let mut check = Check::default();
         let mut found: BTreeMap<String, Vec<ModelFolder>> = BTreeMap::new();
-        for path in &self.paths {
-            for (name, folders) in check.repository(path) {
+        for repository in &self.paths {
+            for (name, folders) in check.repository(repository, self.namespaces) {
                 found.entry(name).or_default().extend(folders);
             }
         }
+        let names = Names::of(self.namespaces, found.keys());
         for (name, folders) in &found {
             match folders.as_slice() {
-                [folder] => check.add(name, model::judge(self, folder)),
+                [folder] => check.add(name, model::judge(self, folder, &names)),
                 several => check.say(Some(name), in_several(name, several)),
             }
         }
@@ -85,16 +86,21 @@ impl Check {
         self.judged.insert(name.to_owned(), judged);
     }
 
-    fn repository(&mut self, path: &Path) -> BTreeMap<String, Vec<ModelFolder>> {
-        let found = match scan(&[PathBuf::from(path)]) {
+    fn repository(
+        &mut self,
+        repository: &Repository,
+        namespaces: bool,
+    ) -> BTreeMap<String, Vec<ModelFolder>> {
+        let found = match scan(std::slice::from_ref(repository), namespaces) {
             Ok(found) => found,
             Err(error) => {
                 let cure = "name a folder that holds one folder for each model";
-                self.say(None, Finding::from(error).in_file(path).cured_by(cure));
+                let finding = Finding::from(error).in_file(repository.name());
+                self.say(None, finding.cured_by(cure));
                 return BTreeMap::new();
             }
         };
-        if let Some(finding) = folder::not_a_repository(path, &found) {
+        if let Some(finding) = folder::not_a_repository(repository, &found) {
             self.say(None, finding);
             return BTreeMap::new();
         }
@@ -148,7 +154,7 @@ impl Check {
     }
 
     fn member(&self, config: &ModelConfig, step: &Step) -> Result<Arc<ModelConfig>> {
-        let (ensemble, name) = (&config.name, &step.model_name);
+        let (ensemble, name) = (&config.name, &of_step(step));
         let Some(judged) = self.judged.get(name) else {
             return Err(Error::invalid_arg(format!(
                 "ensemble {ensemble} contains models that are not available or ambiguous: {name}"

@@ -15,6 +15,7 @@ use crate::labels::Labels;
 use crate::loading::{
     Prepared, Repositories, accepted, chosen_versions, complete_ensemble, warmup,
 };
+use crate::namespaces::Names;
 use crate::scheduling::Scheduling;
 
 /// What became of a model.
@@ -63,16 +64,23 @@ impl Judged {
     }
 }
 
-pub(super) fn judge(repositories: &Repositories, folder: &ModelFolder) -> (Judged, Vec<Finding>) {
+pub(super) fn judge(
+    repositories: &Repositories,
+    folder: &ModelFolder,
+    names: &Names,
+) -> (Judged, Vec<Finding>) {
     let (name, path) = (folder.name.clone(), folder.path.clone());
     let mut judged = Judged { name, folder: path, ..Judged::default() };
+    if let Err(error) = folder.fetch() {
+        return (judged, vec![error.into()]);
+    }
     let mut findings = folder::misnamed_versions(folder);
     match read(repositories, folder, &mut judged) {
         Ok(written) => {
             for (field, reason) in ignored(&written) {
                 findings.push(judged.ignored(field, reason));
             }
-            match repositories.prepare(folder, None) {
+            match repositories.prepare(folder, None, names) {
                 Ok(prepared) => judge_versions(repositories, &prepared, &mut judged, &mut findings),
                 Err(error) => findings.push(judged.locate(error)),
             }

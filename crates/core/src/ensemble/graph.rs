@@ -2,6 +2,8 @@
 
 use nereid_model_config::ModelConfig;
 
+use crate::namespaces::of_step;
+
 /// The steps of an ensemble, fixed when it is loaded.
 pub(crate) struct Graph {
     /// Names of all tensors; everywhere else they are numbers.
@@ -59,7 +61,7 @@ impl Graph {
             .zip(decoupled)
             .map(|(step, &decoupled)| Step {
                 decoupled,
-                model: step.model_name.clone(),
+                model: of_step(step),
                 version: Some(step.model_version).filter(|&version| version > 0),
                 inputs: step.input_map.iter().map(|(i, t)| (i.clone(), number(t))).collect(),
                 outputs: step.output_map.iter().map(|(o, t)| (o.clone(), number(t))).collect(),

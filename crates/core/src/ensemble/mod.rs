@@ -15,6 +15,7 @@ use nereid_backend::Service;
 use nereid_inference::Request;
 use nereid_model_config::ModelConfig;
 
+use crate::namespaces::of_step;
 use crate::statistics::Recorder;
 use graph::Graph;
 
@@ -47,8 +48,9 @@ impl Ensemble {
 pub(crate) fn members(config: &ModelConfig) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for step in config.ensemble_scheduling().iter().flat_map(|ensemble| &ensemble.step) {
-        if !names.contains(&step.model_name) {
-            names.push(step.model_name.clone());
+        let name = of_step(step);
+        if !names.contains(&name) {
+            names.push(name);
         }
     }
     names

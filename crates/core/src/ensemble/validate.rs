@@ -7,6 +7,7 @@ use nereid_inference::{Error, Result, display_shape};
 use nereid_model_config::{ModelConfig, datatype, model_ensembling::Step};
 
 use crate::catalog::{Catalog, VersionState};
+use crate::namespaces::of_step;
 
 /// Refuses an ensemble whose models are not there, or whose tensors do not fit together. `member`
 /// finds the configuration of the model of a step. Tells which steps are decoupled.
@@ -70,11 +71,11 @@ fn check_origins(config: &ModelConfig, steps: &[Step], decoupled: &[bool]) -> Re
 
 /// The configuration of the version that a step would run on now.
 pub(crate) fn loaded_member(
-    config: &ModelConfig,
+    ensemble: &str,
     step: &Step,
     catalog: &Catalog,
 ) -> Result<Arc<ModelConfig>> {
-    let (ensemble, name) = (&config.name, &step.model_name);
+    let name = &of_step(step);
     let Some(state) = catalog.models.get(name) else {
         return Err(Error::invalid_arg(format!(
             "ensemble {ensemble} contains models that are not available or ambiguous: {name}"

@@ -55,6 +55,10 @@ impl Lifecycle {
         prepared: &Prepared,
     ) -> Option<Vec<Arc<ModelVersion>>> {
         let catalog = self.server.catalog();
+        // The folder of before would leave, and the model's files with it.
+        if prepared.folder.remote.is_some() {
+            return None;
+        }
         // After a load that failed, what is known of the folder is not what serves.
         let is_sound = |model: &&Arc<ModelState>| model.is_ready() && model.reason.is_none();
         let model = catalog.models.get(name).filter(is_sound)?;

@@ -1,10 +1,9 @@
 //! What there is to do for one model: its folder, read and held against what is known of it.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nereid_inference::{Error, Result};
+use nereid_inference::{Code, Error, Result};
 use nereid_model_config::ModelConfig;
 use nereid_repository::{Fingerprint, ModelFolder};
 use tempfile::TempDir;
@@ -13,7 +12,7 @@ use super::in_place::without_instances;
 use super::{ControlMode, Found, Lifecycle};
 use crate::catalog::ModelState;
 use crate::ensemble::members;
-use crate::loading::Prepared;
+use crate::loading::{Look, Prepared};
 use crate::on_demand::declared_bytes;
 use crate::overrides::{Override, check_name, write_files};
 
@@ -66,16 +65,23 @@ impl Job {
 
 impl Lifecycle {
     /// What there is to do for a model that a request wants.
-    pub(crate) fn wanted_job(&self, name: &str) -> Result<(Job, Found)> {
-        check_name(name)?;
-        let found = self.repositories.found()?;
-        if !found.contains_key(name) {
+    pub(crate) fn wanted_job(&self, name: &str) -> Result<(String, Job, Found)> {
+        check_name(self.server.catalog().names.name(name))?;
+        let Look { found, silent } = self.repositories.look();
+        if self.repositories.namespaces {
+            self.server.note_names(found.keys());
+        }
+        let id = self.names(&found).one(name)?.to_owned();
+        if !found.contains_key(&id) {
+            if let Some(error) = silent.into_iter().next() {
+                return Err(error);
+            }
             let message = format!("Request for unknown model: '{name}' is not found");
             return Err(Error::not_found(message));
         }
-        let mut job = self.job(name, &found, Override::default());
+        let mut job = self.job(&id, &found, Override::default());
         job.record.asked = true;
-        Ok((job, found))
+        Ok((id, job, found))
     }
 
     /// Why loading the model as it is has failed, if it has, not long ago: it would fail again.
@@ -96,13 +102,20 @@ impl Lifecycle {
             ..Record::default()
         };
         let prepared = self.folder(name, found, &with.files, &mut record).and_then(|folder| {
-            record.fingerprint =
-                self.fingerprint(self.known_fingerprint(name).as_ref(), &folder.path);
-            self.repositories.prepare(&folder, with.config.as_deref())
+            record.fingerprint = self.fingerprint(self.known_fingerprint(name).as_ref(), &folder);
+            let names = self.names(found);
+            self.repositories.prepare(&folder, with.config.as_deref(), &names)
         });
-        if let Ok(prepared) = &prepared {
-            record.needs = members(&prepared.config);
-            record.config = Some(without_instances(&prepared.config));
+        match &prepared {
+            Ok(prepared) => {
+                record.needs = members(&prepared.config);
+                record.config = Some(without_instances(&prepared.config));
+            }
+            // What could not be fetched now may be there next time, without having changed.
+            Err(error) if matches!(error.code(), Code::Unavailable | Code::Internal) => {
+                record.fingerprint = Fingerprint::default();
+            }
+            Err(_) => {}
         }
         Job { prepared, record }
     }
@@ -116,7 +129,11 @@ impl Lifecycle {
     ) -> Result<ModelFolder> {
         if !files.is_empty() {
             let kept = write_files(files)?;
-            let folder = ModelFolder { name: name.to_owned(), path: kept.path().to_owned() };
+            let names = self.names(found);
+            let folder = ModelFolder {
+                namespace: names.namespace(name).to_owned(),
+                ..ModelFolder::local(names.name(name), kept.path())
+            };
             record.files = Some(kept);
             return Ok(folder);
         }
@@ -134,7 +151,15 @@ impl Lifecycle {
     }
 
     /// What the folder of a model holds now; what it holds since `before` is not read again.
-    pub(super) fn fingerprint(&self, before: Option<&Fingerprint>, folder: &Path) -> Fingerprint {
+    pub(super) fn fingerprint(
+        &self,
+        before: Option<&Fingerprint>,
+        folder: &ModelFolder,
+    ) -> Fingerprint {
+        if let Some(remote) = &folder.remote {
+            return Fingerprint::of_tags(remote.tags());
+        }
+        let folder = &folder.path;
         let taken = match (self.mode, before) {
             (ControlMode::None, _) => return Fingerprint::default(),
             (ControlMode::Poll, Some(before)) => Fingerprint::since(folder, before),

@@ -6,6 +6,7 @@ use nereid_inference::Result;
 use nereid_repository::Fingerprint;
 
 use super::{Found, Lifecycle};
+use crate::loading::Look;
 use crate::overrides::Override;
 
 /// A folder that is being written to is looked at again after this time.
@@ -17,11 +18,14 @@ const READING: Duration = Duration::from_secs(1);
 
 impl Lifecycle {
     /// Looks at the repositories and does what has changed. A folder that is being written to is
-    /// left for the next time.
+    /// left for the next time. Nobody leaves while a repository cannot be looked at.
     pub fn poll(&self) -> Result<()> {
-        let found = self.repositories.found()?;
-        let gone: Vec<String> =
+        let Look { found, silent } = self.repositories.look();
+        let mut gone: Vec<String> =
             self.lock().keys().filter(|name| !found.contains_key(*name)).cloned().collect();
+        if !silent.is_empty() {
+            gone.clear();
+        }
         for name in gone {
             tracing::info!("'{name}' has left the repository");
             self.remove(&name, false);
@@ -34,7 +38,7 @@ impl Lifecycle {
         });
         self.run_all(jobs.collect(), &found);
         self.read_unread(&found);
-        Ok(())
+        silent.into_iter().next().map_or(Ok(()), Err)
     }
 
     /// The models that are new or whose folders differ, with what these hold now.
@@ -43,7 +47,7 @@ impl Lifecycle {
         for (name, folders) in found {
             let [folder] = folders.as_slice() else { continue };
             let known = self.known_fingerprint(name);
-            let now = self.fingerprint(known.as_ref(), &folder.path);
+            let now = self.fingerprint(known.as_ref(), folder);
             if known.as_ref() == Some(&now) {
                 // The times may be others, and are not to be looked into again.
                 self.note_fingerprint(name, now);
@@ -60,9 +64,15 @@ impl Lifecycle {
             return Vec::new();
         }
         std::thread::sleep(SETTLE);
+        let is_remote = |(name, _): &(String, Fingerprint)| {
+            found.get(name).into_iter().flatten().any(|folder| folder.remote.is_some())
+        };
+        // What is elsewhere is as it was listed: it has to be listed again.
+        let again = changed.iter().any(is_remote).then(|| self.repositories.look().found);
+        let found = again.as_ref().unwrap_or(found);
         let settled = changed.into_iter().filter(|(name, before)| {
             let folder = found.get(name).and_then(|folders| folders.first());
-            folder.is_some_and(|folder| *before == self.fingerprint(Some(before), &folder.path))
+            folder.is_some_and(|folder| *before == self.fingerprint(Some(before), folder))
         });
         settled.map(|(name, _)| name).collect()
     }

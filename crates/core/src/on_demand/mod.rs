@@ -135,7 +135,8 @@ impl Lifecycle {
 
     /// Loads a model that does not serve, makes room for it, and notes what it took.
     pub(crate) fn load_wanted(&self, name: &str) -> Result<Arc<ModelState>> {
-        let (job, found) = self.wanted_job(name)?;
+        let (id, job, found) = self.wanted_job(name)?;
+        let name = id.as_str();
         let _claim = self.claim_patiently(name, job.needs())?;
         let catalog = self.server.catalog();
         if let Some(state) = catalog.models.get(name).filter(|model| model.serves()) {
