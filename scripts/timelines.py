@@ -5,7 +5,9 @@
     tritonserver --model-repository FOLDER ...       # on the same machine
     scripts/timelines.py record FOLDER --url localhost:8001 [--only NAME] [--show]
 
-`--scale` stretches the time of the scenarios, for machines that are busy; give it both times.
+`--scale` stretches the time of the scenarios, for machines that are busy; give it both times. A
+scenario with a section `environment` needs a server that was started with those variables; it is
+recorded only if `--only` names it. Of scenarios with several models those of ensembles are recorded.
 """
 
 import argparse
@@ -70,13 +72,59 @@ def read(path):
 
 def options(words):
     """`rows=2 start` as a dict."""
-    pairs = (word.partition("=") for word in words)
+    pairs = (word.partition("=") for word in words if not word.startswith("to="))
     return {key: int(value) if value else True for key, _, value in pairs}
+
+
+# A model among others: where it differs from MODEL.
+MEMBER = MODEL.replace("(1, 1), np.int32", "1, np.int32")
+
+
+def members(sections):
+    """The sections of models that play together, by name; none of a scenario with one model."""
+    return {name[6:]: lines for name, lines in sections.items() if name.startswith("model ")}
+
+
+def can_play(sections):
+    """Whether this Triton can: it has no limit on what ensembles have in flight, and a rate limiter
+    needs flags of its own."""
+    lines = "".join(line for section in sections.values() for line in section)
+    return "supply" not in sections and "max_inflight_requests" not in lines
+
+
+def write_members(folder, stem, sections, scale):
+    """Models named after their scenario, and the ensemble that takes its name."""
+    for name, lines in members(sections).items():
+        if any("ensemble_scheduling" in line for line in lines):
+            config = re.sub(r'model_name: "', 'model_name: "%s_' % stem, "\n".join(lines))
+            (folder / stem / "1").mkdir(parents=True, exist_ok=True)
+            (folder / stem / "config.pbtxt").write_text(config)
+            continue
+        _, takes = map(int, re.findall(r"\d+", lines[0])[:2])
+        steps = "".join(line for other in members(sections).values() for line in other)
+        [reads] = {
+            tuple(re.findall(r'input_map { key: "(\w+)"', step))
+            for step in re.findall(r'model_name: "%s".*?output_map' % name, steps)
+        }
+        tensor = '{ name: "%s" data_type: TYPE_INT32 dims: [ 1 ] }'
+        config = "\n".join(lines[1:]) + '\nbackend: "python"\n'
+        config += "input [ %s ]\n" % ", ".join(tensor % read for read in reads)
+        config += "output [ %s ]\n" % tensor % "OUT"
+        config += "instance_group [ { kind: KIND_CPU } ]\n"
+        version = folder / ("%s_%s" % (stem, name)) / "1"
+        version.mkdir(parents=True, exist_ok=True)
+        model = MEMBER.format(again={}, takes=takes * scale / 1000, decoupled=False)
+        (version / "model.py").write_text(model)
+        (version.parent / "config.pbtxt").write_text(config)
 
 
 def write(folder, scale):
     for path in sorted(SCENARIOS.glob("*.txt")):
         sections = read(path)
+        if members(sections):
+            if can_play(sections):
+                write_members(folder, path.stem, sections, scale)
+            continue
         instances, takes = map(int, re.findall(r"\d+", sections["model"][0]))
         config = "\n".join(sections["config"])
         config = re.sub(r"(_microseconds: )(\d+)", lambda m: m[1] + str(int(m[2]) * scale), config)
@@ -101,14 +149,18 @@ class Replay:
     def __init__(self, client, folder, name, scale):
         self.client, self.name, self.scale = client, name, scale
         self.sections = read(SCENARIOS / (name + ".txt"))
-        self.log = folder / name / "batches"
-        self.decoupled = any("decoupled: true" in line for line in self.sections["config"])
+        self.logs = {"": folder / name / "batches"}
+        if members(self.sections):
+            names = [m for m in members(self.sections) if (folder / ("%s_%s" % (name, m))).exists()]
+            self.logs = {m: folder / ("%s_%s" % (name, m)) / "batches" for m in names}
+        self.decoupled = any("decoupled: true" in line for line in self.sections.get("config", []))
         self.rejected, self.calls, self.left = [], {}, 0
         self.answered = threading.Condition()
 
     def run(self):
         """What happened, in order."""
-        self.log.write_text("")
+        for log in self.logs.values():
+            log.write_text("")
         if self.decoupled:
             self.client.start_stream(functools.partial(self.answer, "somebody"))
         began = time.time()
@@ -123,12 +175,19 @@ class Replay:
             self.answered.wait_for(lambda: self.left == 0, timeout=10 * self.scale)
         if self.decoupled:
             self.client.stop_stream()
-        batches = [json.loads(line) for line in self.log.read_text().splitlines()]
-        return [what for _, what in sorted(batches + self.rejected)]
+        batches = [
+            [at, "%s on %s" % (what, name) if name else what]
+            for name, log in self.logs.items()
+            for at, what in map(json.loads, log.read_text().splitlines())
+        ]
+        happened = sorted(batches + self.rejected)
+        return [what for _, what in (together(happened) if "" not in self.logs else happened)]
 
     def send(self, name, said):
         names = ["IN", "MORE"] if said.get("more") else ["IN"]
         shape = [said.get("rows", 1), said.get("columns", 1)]
+        if members(self.sections):
+            shape = [1]
         inputs = [grpcclient.InferInput(name, shape, "INT32") for name in names]
         for tensor in inputs:
             tensor.set_data_from_numpy(np.zeros(shape, np.int32))
@@ -157,6 +216,17 @@ class Replay:
             self.answered.notify()
 
 
+def together(happened):
+    """What happens to several models at the same moment has no order but that of their names."""
+    moment, before = 0, None
+    moments = []
+    for at, what in happened:
+        moment += before is not None and at - before > 0.02
+        before = at
+        moments.append((moment, what))
+    return sorted(moments)
+
+
 def keep(path, outcome):
     """Puts the outcome into the scenario's file."""
     text = path.read_text()
@@ -169,7 +239,10 @@ def keep(path, outcome):
 def record(folder, url, scale, only, show):
     client = grpcclient.InferenceServerClient(url)
     for path in sorted(SCENARIOS.glob("*.txt")):
-        if only and path.stem != only:
+        sections = read(path)
+        if only and path.stem != only or not can_play(sections):
+            continue
+        if "environment" in sections and not only:
             continue
         outcome = Replay(client, folder, path.stem, scale).run()
         print("%s\n    %s" % (path.stem, "\n    ".join(outcome)), flush=True)

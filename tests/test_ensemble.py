@@ -1,5 +1,7 @@
 """Ensembles: graphs of models."""
 
+import threading
+
 import numpy as np
 import pytest
 import tritonclient.http as httpclient
@@ -227,3 +229,47 @@ def test_members_come_and_go_with_their_ensemble(tmp_path):
         client.unload_model("nested", unload_dependents=True)
         assert ready() == {"next", "twice"}, "these two were asked for by name"
         client.close()
+
+
+# Says how many of its instances run at this moment: each holds a file while it does.
+CROWD = """
+    import os, time
+    import numpy as np
+    import triton_python_backend_utils as pb_utils
+
+    class TritonPythonModel:
+        def initialize(self, args):
+            self.folder = os.path.join(args["model_repository"], "running")
+            os.makedirs(self.folder, exist_ok=True)
+            self.file = os.path.join(self.folder, args["model_instance_name"])
+
+        def execute(self, requests):
+            open(self.file, "w").close()
+            time.sleep(0.01)
+            count = len(os.listdir(self.folder))
+            os.unlink(self.file)
+            array = np.full((1, 2), count, np.float32)
+            return [pb_utils.InferenceResponse([pb_utils.Tensor("OUT", array)]) for _ in requests]
+"""
+
+
+def test_a_limit_holds_for_all_requests_together(tmp_path):
+    """`max_inflight_requests`: of each step, whoever it is for."""
+    more = "instance_group [ { count: 4 } ]"
+    python_model(tmp_path, "crowd", CROWD, dims="[ 2 ]", more=more)
+    limited = chain("crowd").replace("ensemble_scheduling {", "ensemble_scheduling { max_inflight_requests: 2")
+    write_model(tmp_path, "limited", limited)
+    with Server(tmp_path) as server:
+        seen = []
+
+        def client():
+            with httpclient.InferenceServerClient(server.url) as client:
+                for _ in range(5):
+                    tensor = httpclient.InferInput("IN", [1, 2], "FP32")
+                    tensor.set_data_from_numpy(np.zeros((1, 2), np.float32))
+                    seen.append(client.infer("limited", [tensor]).as_numpy("OUT")[0, 0])
+
+        clients = [threading.Thread(target=client) for _ in range(6)]
+        [client.start() for client in clients]
+        [client.join() for client in clients]
+    assert len(seen) == 30 and max(seen) <= 2, seen

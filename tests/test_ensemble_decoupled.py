@@ -97,6 +97,8 @@ def server(tmp_path_factory):
     ensemble(repository, "two", each("IN", "OUT"), twice("OUT", "LATER"), outputs=both)
     limit = "max_inflight_requests: 1"
     ensemble(repository, "one_by_one", each("IN", "x"), twice("x", "OUT"), more=limit)
+    steps = each("IN", "x"), each("x", "OUT")
+    ensemble(repository, "one_instance", *steps, more="max_inflight_requests: 2")
     with Server(repository) as server:
         yield server
 
@@ -139,6 +141,7 @@ def ask(server, model, values, outputs=None):
         ("two", [1, 2], [{"OUT": [1], "LATER": [2]}, {"OUT": [2], "LATER": [4]}, FINAL]),
         ("one_by_one", list(range(8, 40)), [[2 * n] for n in range(8, 40)] + [FINAL]),
         ("one_by_one", [], [FINAL]),
+        ("one_instance", [1, 2, 3, 4, 5], [[1], [2], [3], [4], [5], FINAL]),
     ],
 )
 def test_every_response_flows_on(server, model, values, expected):
@@ -162,6 +165,125 @@ def test_an_error_in_the_middle_is_the_end(server, model, values, reason):
 
 def test_only_what_was_asked_for(server):
     assert ask(server, "two", [1, 2], ["OUT"]) == [[1], [2], FINAL]
+
+
+# Says in a file of its folder each time before it sends, how often it has.
+COUNTS = """
+    import os
+    import numpy as np
+    import triton_python_backend_utils as pb_utils
+
+    class TritonPythonModel:
+        def initialize(self, args):
+            self.file = os.path.join(args["model_repository"], "sent")
+
+        def execute(self, requests):
+            for request in requests:
+                sender = request.get_response_sender()
+                values = pb_utils.get_input_tensor_by_name(request, "IN").as_numpy()
+                for count, value in enumerate(values, 1):
+                    with open(self.file + ".new", "w") as file:
+                        file.write(str(count))
+                    os.replace(self.file + ".new", self.file)
+                    tensor = pb_utils.Tensor("OUT", np.array([value], np.float32))
+                    sender.send(pb_utils.InferenceResponse([tensor]))
+                sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+"""
+
+# Answers how often that other model had sent when this one had run a moment.
+LOOKS = """
+    import os, time
+    import numpy as np
+    import triton_python_backend_utils as pb_utils
+
+    class TritonPythonModel:
+        def initialize(self, args):
+            self.file = os.path.join(args["model_repository"], "..", "counts", "sent")
+
+        def execute(self, requests):
+            (request,) = requests
+            time.sleep(0.02)
+            with open(self.file) as file:
+                count = np.array([float(file.read())], np.float32)
+            return [pb_utils.InferenceResponse([pb_utils.Tensor("OUT", count)])]
+"""
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_a_fast_model_waits_for_those_behind_it(tmp_path, limit):
+    """`max_inflight_requests`: `send` returns only when there is room for the response."""
+    decoupled = 'backend: "python" model_transaction_policy { decoupled: true } '
+    config = decoupled + tensors(("IN",), ("OUT",))
+    write_model(tmp_path, "counts", config, {"model.py": COUNTS})
+    looks = 'backend: "python" ' + tensors(("IN",), ("OUT",))
+    write_model(tmp_path, "looks", looks, {"model.py": LOOKS})
+    steps = step("counts", {"IN": "IN"}, {"OUT": "x"}), step("looks", {"IN": "x"}, {"OUT": "OUT"})
+    ensemble(tmp_path, "limited", *steps, more="max_inflight_requests: %d" % limit)
+    ensemble(tmp_path, "free", *steps)
+    with Server(tmp_path) as server:
+        *seen, last = ask(server, "limited", list(range(20)))
+        assert last == FINAL and len(seen) == 20
+        # Behind those that have been looked at `limit` are on their way, one waits, and `send` of
+        # one more has not returned.
+        assert all(count <= n + limit + 2 for n, [count] in enumerate(seen)), seen
+        assert max(count for [count] in seen) == 20
+        *seen, last = ask(server, "free", list(range(20)))
+        assert last == FINAL and seen[-1] == [20]
+
+
+def test_native_models_wait_too(tmp_path):
+    repeat = """
+        backend: "repeat"
+        model_transaction_policy { decoupled: true }
+        input [
+          { name: "IN" data_type: TYPE_INT32 dims: [ -1 ] },
+          { name: "DELAY" data_type: TYPE_UINT32 dims: [ -1 ] },
+          { name: "WAIT" data_type: TYPE_UINT32 dims: [ 1 ] }
+        ]
+        output [
+          { name: "OUT" data_type: TYPE_INT32 dims: [ 1 ] },
+          { name: "IDX" data_type: TYPE_UINT32 dims: [ 1 ] }
+        ]
+    """
+    same = """
+        backend: "identity"
+        input [ { name: "IN" data_type: TYPE_INT32 dims: [ 1 ] } ]
+        output [ { name: "OUT" data_type: TYPE_INT32 dims: [ 1 ] } ]
+        parameters { key: "execute_delay_ms" value { string_value: "1" } }
+    """
+    write_model(tmp_path, "repeat", repeat)
+    write_model(tmp_path, "same", same)
+    config = """
+        platform: "ensemble"
+        input [
+          { name: "IN" data_type: TYPE_INT32 dims: [ -1 ] },
+          { name: "DELAY" data_type: TYPE_UINT32 dims: [ -1 ] },
+          { name: "WAIT" data_type: TYPE_UINT32 dims: [ 1 ] }
+        ]
+        output [ { name: "OUT" data_type: TYPE_INT32 dims: [ 1 ] } ]
+        ensemble_scheduling { max_inflight_requests: 2 step [ %s, %s ] }
+    """ % (
+        step("repeat", {name: name for name in ("IN", "DELAY", "WAIT")}, {"OUT": "x"}),
+        step("same", {"IN": "x"}, {"OUT": "OUT"}),
+    )
+    write_model(tmp_path, "limited", config)
+    answers = queue.Queue()
+    with Server(tmp_path) as server, grpcclient.InferenceServerClient(server.grpc_url) as client:
+        client.start_stream(lambda result, error: answers.put((result, error)))
+        arrays = {
+            "IN": np.arange(30, dtype=np.int32),
+            "DELAY": np.zeros(30, np.uint32),
+            "WAIT": np.zeros(1, np.uint32),
+        }
+        inputs = []
+        for name, array in arrays.items():
+            kind = "INT32" if name == "IN" else "UINT32"
+            inputs.append(grpcclient.InferInput(name, array.shape, kind))
+            inputs[-1].set_data_from_numpy(array)
+        client.async_stream_infer("limited", inputs)
+        got = [answers.get(timeout=60) for _ in range(30)]
+        assert [error for _, error in got if error] == []
+        assert sorted(int(result.as_numpy("OUT")[0]) for result, _ in got) == list(range(30))
 
 
 def test_an_ensemble_with_a_decoupled_model_is_decoupled(server):

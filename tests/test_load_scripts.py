@@ -15,6 +15,7 @@ from harness import ROOT
         ["swap.py", "--swaps=6", "--clients=4", "--calm=1", "--corrupt=0.3"],
         ["many_models.py", "--models=60", "--room=10", "--requests=800", "--poll-seconds=1"],
         ["load_unload.py", "--times=6", "--megabytes=1"],
+        ["sequences.py", "--sequences=400", "--rounds=2", "--idle=3"],
     ],
     ids=lambda script: script[0],
 )

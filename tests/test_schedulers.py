@@ -195,6 +195,12 @@ def test_ragged_inputs_share_a_batch(server, repository):
     assert [call.result() for call in calls[1:]] == [[2, [1, 2, 3]]] * 3
 
 
+def page(server):
+    """The lines of the metrics."""
+    with urllib.request.urlopen("http://127.0.0.1:%d/metrics" % server.metrics_port) as reply:
+        return set(reply.read().decode().splitlines())
+
+
 def test_metrics_say_how_batches_came_about(tmp_path):
     """Requests of two shapes, then more than fit, behind one that holds the instance."""
     labels = 'model="counted",version="1"'
@@ -205,17 +211,37 @@ def test_metrics_say_how_batches_came_about(tmp_path):
         open_gate(tmp_path, "counted")
         assert [call.result()[0] for call in calls] == [1, 2, 3, 3, 3, 4]
 
-        def page():
-            url = "http://127.0.0.1:%d/metrics" % server.metrics_port
-            with urllib.request.urlopen(url) as reply:
-                return set(reply.read().decode().splitlines())
-
         # The last is counted a moment after it was answered.
-        server.wait_for(lambda: "nv_inference_batch_size_count{%s} 4" % labels in page())
-        lines = page()
+        server.wait_for(lambda: "nv_inference_batch_size_count{%s} 4" % labels in page(server))
+        lines = page(server)
     for reason, count in [("IDLE_INSTANCE", 2), ("SHAPE", 1), ("FULL", 1), ("DELAY", 0)]:
         labelled = 'model="counted",reason="%s",version="1"' % reason
         assert "nv_inference_batch_close_count{%s} %d" % (labelled, count) in lines
     for bound, count in [("1", 3), ("2", 3), ("3", 4), ("+Inf", 4)]:
         assert 'nv_inference_batch_size_bucket{%s,le="%s"} %d' % (labels, bound, count) in lines
     assert 'nv_inference_batch_size_sum{%s} 6' % labels in lines
+
+
+def test_metrics_know_the_other_reasons(tmp_path):
+    """A size worth waiting for, the end of a delay, and a deadline before that end."""
+    preferred = "dynamic_batching { preferred_batch_size: [ 2 ] max_queue_delay_microseconds: %d }"
+    long = 3_600_000_000
+    gated(tmp_path, "preferred", preferred % long, max_batch_size=4)
+    gated(tmp_path, "delayed", preferred % 1000, max_batch_size=4)
+    slo = ' parameters { key: "slo_ms" value { string_value: "2500" } }'
+    more = "dynamic_batching { max_queue_delay_microseconds: %d }" % long
+    gated(tmp_path, "urgent", more + slo, max_batch_size=2)
+    with Server(tmp_path) as server:
+        calls = [Call(server, "preferred", value) for value in (1, 2)]
+        assert [call.result() for call in calls] == [[1, [1, 2]]] * 2
+        assert Call(server, "delayed", 1).result() == [1, [1]]
+        # From a full batch it is known that batches take a second.
+        full = Call(server, "urgent", -1, rows=2)
+        assert not full.answered(within=1)
+        open_gate(tmp_path, "urgent")
+        assert full.result() == [1, [-1, -1]]
+        assert Call(server, "urgent", 1).result() == [2, [1]]
+        lines = page(server)
+    for model, reason in [("preferred", "PREFERRED"), ("delayed", "DELAY"), ("urgent", "DEADLINE")]:
+        labelled = 'model="%s",reason="%s",version="1"' % (model, reason)
+        assert "nv_inference_batch_close_count{%s} 1" % labelled in lines

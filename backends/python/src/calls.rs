@@ -53,6 +53,7 @@ pub(crate) fn start(
     if request.timeout_us == 0 {
         request.timeout_us = heritage.timeout_us;
     }
+    request.deadline = heritage.deadline;
     request.nesting = Nesting { holds: heritage.holds, ..Nesting::default() }.call();
     if let Way::Within(instance) = way {
         request.nesting.within = Some(instance);

@@ -31,6 +31,8 @@ pub(crate) struct Heritage {
     pub(crate) priority: u64,
     /// What is left of the longest time that a client would wait; 0 if one sets no limit.
     pub(crate) timeout_us: u64,
+    /// The latest moment at which any of their answers is of use, where all have one.
+    pub(crate) deadline: Option<Instant>,
     /// Its execution holds resources of the rate limiter meanwhile.
     pub(crate) holds: bool,
     /// Of the first of them that is traced.
@@ -64,6 +66,7 @@ impl Executing {
             cancellations: open().map(|request| request.cancellation.clone()).collect(),
             priority: open().map(|request| request.priority).filter(|&p| p > 0).min().unwrap_or(0),
             timeout_us: open().map(left).max().filter(|&left| left < u64::MAX).unwrap_or(0),
+            deadline: latest(open().map(|request| request.deadline)),
             holds: self.holds(),
             trace: open().find_map(|request| request.trace.clone()),
         }
@@ -163,6 +166,11 @@ impl Executing {
             request.responder.answer(Err(error.clone()));
         }
     }
+}
+
+/// The latest of some moments, if none of them is never.
+fn latest(moments: impl Iterator<Item = Option<Instant>>) -> Option<Instant> {
+    moments.reduce(|one, other| Some(one?.max(other?))).flatten()
 }
 
 /// What `execute` has returned for a request.

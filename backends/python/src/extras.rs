@@ -1,7 +1,7 @@
 //! The rarely used parts of requests and responses: JSON beside the tensors, left out when empty.
 
 use nereid_inference::{
-    Code, CorrelationId, Error, Parameter, Parameters, Request, Response, Result,
+    Code, CorrelationId, Error, Parameter, Parameters, Request, Response, Result, Window,
 };
 use serde_json::{Map, Value, json};
 
@@ -29,6 +29,8 @@ pub(crate) fn of_request(request: &Request) -> Vec<u8> {
     set("parameters", !parameters.is_empty(), &|| parameters_json(parameters));
     let context = request.trace.as_ref().and_then(|trace| trace.context());
     set("trace", context.is_some(), &|| json!(context));
+    let window = request.window.as_ref().map(Window::size);
+    set("window", window.is_some(), &|| json!(window));
     let outputs = &request.requested_outputs;
     set("outputs", !outputs.is_empty(), &|| json!(outputs));
     if extras.is_empty() { Vec::new() } else { Value::Object(extras).to_string().into_bytes() }

@@ -28,6 +28,8 @@ pub(crate) const WATCHED: u16 = 7;
 /// A batch that the worker runs while it waits for an answer: it is what it waits for.
 pub(crate) const EXECUTE_NESTED: u16 = 8;
 pub(crate) const ASK_READY: u16 = 9;
+/// One more response of a request may be sent; the count is its place in the batch.
+pub(crate) const ROOM: u16 = 10;
 /// The count is 1 if the model has a say in its readiness.
 pub(crate) const READY: u16 = 101;
 pub(crate) const FAILED: u16 = 102;

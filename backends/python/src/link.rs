@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 use crate::executing::{Executing, Heritage};
 use crate::extras;
 use crate::frame::{
-    ASK_READY, CALL_ANSWER, CANCEL, EXECUTE, EXECUTE_NESTED, FINALIZE, INIT, RELEASE_CHUNKS,
+    ASK_READY, CALL_ANSWER, CANCEL, EXECUTE, EXECUTE_NESTED, FINALIZE, INIT, RELEASE_CHUNKS, ROOM,
     WATCHED, begin_frame, end_frame, write_block,
 };
 use crate::peers::Peers;
@@ -132,7 +132,7 @@ impl Link {
     }
 
     /// Seventh stop of a request, on its way into a worker.
-    pub(crate) fn execute(&self, mut batch: Batch) {
+    pub(crate) fn execute(self: &Arc<Self>, mut batch: Batch) {
         let inputs = batch.requests.iter_mut().flat_map(|request| &mut request.inputs);
         if let Err(error) = move_to_arena(&self.host.arena, inputs) {
             return batch.fail(&error);
@@ -153,7 +153,7 @@ impl Link {
         }
     }
 
-    fn send_batch(&self, state: &mut State, batch: Batch) {
+    fn send_batch(self: &Arc<Self>, state: &mut State, batch: Batch) {
         let id = state.next_id;
         state.next_id += 1;
         let nested = batch.requests.iter().any(|request| request.nesting.within.is_some());
@@ -166,6 +166,16 @@ impl Link {
             }
             end_frame(out, start);
         });
+        for (index, request) in batch.requests.iter().enumerate() {
+            if let Some(window) = &request.window {
+                let link = Arc::downgrade(self);
+                window.tell(move || {
+                    if let Some(link) = link.upgrade() {
+                        link.send_note(ROOM, index, id);
+                    }
+                });
+            }
+        }
         state.executing.insert(id, Executing::new(batch, nested));
     }
 
@@ -279,7 +289,7 @@ impl Link {
     }
 
     /// `initialize` has returned: what was parked goes out.
-    pub(crate) fn worker_ready(&self, says_ready: bool) {
+    pub(crate) fn worker_ready(self: &Arc<Self>, says_ready: bool) {
         let mut state = self.lock();
         if let Some(worker) = &mut state.worker {
             worker.says_ready = says_ready;

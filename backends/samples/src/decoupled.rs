@@ -46,7 +46,10 @@ impl Desk {
 }
 
 /// Sends one of several responses: what of `outputs` was asked for.
-pub(crate) fn send(request: &mut Request, mut outputs: Vec<Tensor>) {
+pub(crate) async fn send(request: &mut Request, mut outputs: Vec<Tensor>) {
+    if let Some(window) = &request.window {
+        window.room().await;
+    }
     outputs.retain(|output| request.wants(&output.name));
     request.responder.times.computed.get_or_insert_with(Instant::now);
     request.responder.send(Ok(Response::new(outputs)));

@@ -86,7 +86,7 @@ async fn answer(desk: Desk, mut request: Request, wish: Wish) {
         }
         let out = desk.element("OUT", DataType::Int32, value);
         let idx = desk.element("IDX", DataType::Uint32, index.to_le_bytes());
-        send(&mut request, vec![out, idx]);
+        send(&mut request, vec![out, idx]).await;
     }
     request.responder.finish();
 }

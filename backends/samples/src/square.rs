@@ -97,7 +97,7 @@ impl Square {
                 request.responder.send(Err(Error::internal(text)));
             } else {
                 let out = self.desk.element("OUT", DataType::Int32, value);
-                send(&mut request, vec![out]);
+                send(&mut request, vec![out]).await;
             }
         }
         request.responder.finish();

@@ -1,6 +1,6 @@
 //! A request that is to have exactly one response, as something to wait for.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use nereid_inference::{
     Answer, Cancellation, Error, Request, Responder, Response, ResponseSink, Result, Times,
@@ -56,7 +56,13 @@ impl<F: FnOnce(Outcome) + Send> ResponseSink for OnlyResponse<F> {
 /// tells everybody who works for the request.
 pub struct Call {
     outcome: oneshot::Receiver<Outcome>,
-    hang_up: Option<Cancellation>,
+    hang_up: Option<HangUp>,
+}
+
+/// Drops what a client that has gone wanted.
+struct HangUp {
+    cancellation: Cancellation,
+    model: Weak<ModelVersion>,
 }
 
 impl ModelVersion {
@@ -68,7 +74,8 @@ impl ModelVersion {
             let _ = sender.send(outcome);
         });
         let request = request(Responder::new(Box::new(sink)));
-        let hang_up = Some(request.cancellation.clone());
+        let cancellation = request.cancellation.clone();
+        let hang_up = Some(HangUp { cancellation, model: Arc::downgrade(self) });
         self.submit(request);
         Call { outcome, hang_up }
     }
@@ -87,8 +94,11 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        if let Some(cancellation) = &self.hang_up {
+        if let Some(HangUp { cancellation, model }) = &self.hang_up {
             cancellation.cancel();
+            if let Some(model) = model.upgrade() {
+                model.look_again();
+            }
         }
     }
 }
@@ -137,7 +147,8 @@ mod tests {
     fn only_hanging_up_cancels() {
         let waits = |cancellation: &Cancellation| {
             let (sender, outcome) = oneshot::channel();
-            (sender, Call { outcome, hang_up: Some(cancellation.clone()) })
+            let hang_up = HangUp { cancellation: cancellation.clone(), model: Weak::new() };
+            (sender, Call { outcome, hang_up: Some(hang_up) })
         };
         let cancellation = Cancellation::default();
         let (_sender, call) = waits(&cancellation);

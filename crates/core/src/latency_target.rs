@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use nereid_inference::{Error, Request, Result};
 use nereid_model_config::ModelConfig;
-use nereid_model_config::proto::ModelQueuePolicy;
 
 const KEY: &str = "slo_ms";
 
@@ -26,9 +25,10 @@ impl LatencyTarget {
                  '{text}'"
             )));
         }
-        if let Some(other) = conflict(config) {
+        // A request that is refused would leave a hole in its sequence.
+        if config.sequence_batching().is_some() {
             return Err(Error::invalid_arg(format!(
-                "model '{name}': parameter '{KEY}' does not go with {other}"
+                "model '{name}': parameter '{KEY}' does not go with sequence batching"
             )));
         }
         Ok(Some(Self(Duration::from_secs_f64(milliseconds / 1000.0))))
@@ -41,20 +41,5 @@ impl LatencyTarget {
             (Some(given), Some(own)) => Some(given.min(own)),
             (given, own) => given.or(own),
         };
-    }
-}
-
-/// What decides as well how long a request waits, or in which order.
-fn conflict(config: &ModelConfig) -> Option<&'static str> {
-    if config.sequence_batching().is_some() {
-        return Some("sequence batching");
-    }
-    let dynamic = config.dynamic_batching()?;
-    let timeout = |policy: &ModelQueuePolicy| policy.default_timeout_microseconds > 0;
-    let mut policies =
-        dynamic.default_queue_policy.iter().chain(dynamic.priority_queue_policy.values());
-    match policies.any(timeout) {
-        true => Some("timeouts of queue policies"),
-        false => dynamic.preserve_ordering.then_some("'preserve_ordering'"),
     }
 }

@@ -11,6 +11,7 @@ use nereid_model_config::{
     self as model_config, ModelConfig, ModelTransactionPolicy, model_ensembling::Step,
 };
 use nereid_repository::{ModelFolder, Repository, VersionPolicy, scan};
+use nereid_scheduler::Hold;
 
 use crate::admit::Signature;
 use crate::agents;
@@ -163,7 +164,7 @@ impl Repositories {
         }
         let recorder = self.recorder(&config);
         let ensemble =
-            Ensemble::new(&config, self.host.service.clone(), recorder.clone(), &decoupled);
+            Ensemble::new(&config, &self.host.service, &self.host.reactor, &recorder, &decoupled);
         let scheduler = Scheduler::Ensemble(ensemble);
         self.finished(prepared, version, Arc::new(config), recorder, scheduler, began)
     }
@@ -175,7 +176,8 @@ impl Repositories {
         let model: Arc<dyn Model> = Arc::from(backend.load(&source, &self.host)?);
         let limits = Limits::new(&source.config, self.limiter.as_ref())?;
         let active = instances::active_count(&source.config);
-        let scheduling = Scheduling::new(&source.config, &source.model_dir, active)?;
+        let hold = Hold::from_environment();
+        let scheduling = Scheduling::new(&source.config, &source.model_dir, active, hold)?;
         let warmup = warmup(&source)?;
         let planned = instances::plan(&source.config);
         let instances = Instances::start(&model, planned, |runner, placement| {
@@ -307,9 +309,6 @@ pub(crate) fn complete_ensemble(prepared: &Prepared) -> Result<ModelConfig> {
     let mut config = prepared.config.clone();
     model_config::fill_defaults(&mut config, &prepared.folder.name, None);
     model_config::validate(&config)?;
-    if !config.model_warmup.is_empty() {
-        tracing::warn!("ensemble '{}': model_warmup is that of its models", config.name);
-    }
     Ok(config)
 }
 

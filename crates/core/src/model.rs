@@ -105,6 +105,14 @@ impl ModelVersion {
         }
     }
 
+    /// Somebody has gone who may be waiting in the queue.
+    pub(crate) fn look_again(&self) {
+        match &self.scheduler {
+            Scheduler::Pool(pool) => pool.pump(),
+            Scheduler::Ensemble(_) => {}
+        }
+    }
+
     fn beginning<'a>(&'a self, request: &'a Request) -> Begin<'a> {
         Begin { model: &self.name, version: self.version, id: &request.id, inputs: &request.inputs }
     }

@@ -177,7 +177,10 @@ impl Pool {
     fn next(self: &Arc<Self>, state: &mut State) -> Option<(Dispatch, Arc<Runner>)> {
         let step = match &self.limits {
             None => state.scheduler.step(Instant::now(), &state.places),
-            Some(limits) => limited_step(limits, state),
+            Some(limits) => {
+                let State { scheduler, places, called, .. } = state;
+                limited_step(limits, scheduler, places, Urgent(*called > 0), Instant::now())
+            }
         };
         if let Some(sequencing) = &self.sequencing {
             sequencing.forget(&state.scheduler.take_lost());
@@ -338,18 +341,23 @@ impl BatchOwner for Pool {
 
 /// As [`Scheduler::step`], with the free instances that the rate limiter lets run. What is granted
 /// and not needed goes back at once.
-fn limited_step(limits: &Limits, state: &mut State) -> Step {
-    let now = Instant::now();
+pub(crate) fn limited_step(
+    limits: &Limits,
+    scheduler: &mut Scheduler,
+    places: &[usize],
+    urgent: Urgent,
+    now: Instant,
+) -> Step {
     let mut until = None;
-    let mut open = vec![0; state.places.len()];
-    for instance in limits.by_turn(&state.places) {
-        let wanted = state.scheduler.waiting() > 0;
-        if wanted && !limits.claim(instance, Urgent(state.called > 0)) {
+    let mut open = vec![0; places.len()];
+    for instance in limits.by_turn(places) {
+        let wanted = scheduler.waiting() > 0;
+        if wanted && !limits.claim(instance, urgent) {
             continue;
         }
         if wanted {
             open[instance] = 1;
-            match state.scheduler.step(now, &open) {
+            match scheduler.step(now, &open) {
                 dispatch @ Step::Dispatch(_) => return dispatch,
                 Step::WaitUntil(moment) => until = earlier(until, Some(moment)),
                 Step::Idle => {}
@@ -358,7 +366,7 @@ fn limited_step(limits: &Limits, state: &mut State) -> Step {
         }
         limits.give_back(instance);
     }
-    match state.scheduler.step(now, &open) {
+    match scheduler.step(now, &open) {
         Step::WaitUntil(moment) => until = earlier(until, Some(moment)),
         Step::Dispatch(_) | Step::Idle => {}
     }

@@ -30,19 +30,26 @@ pub(crate) struct Scheduling {
 
 impl Scheduling {
     /// What the configuration asks for, for so many instances.
-    pub(crate) fn new(config: &ModelConfig, model_dir: &Path, instances: usize) -> Result<Self> {
+    pub(crate) fn new(
+        config: &ModelConfig,
+        model_dir: &Path,
+        instances: usize,
+        hold: Hold,
+    ) -> Result<Self> {
         let sequencing = Sequencing::new(config, model_dir)?;
         if let Some(sequence) = config.sequence_batching() {
-            let sequences = Sequences::new(sequence_batching(config, sequence), instances);
+            let sequences = Sequences::new(sequence_batching(config, sequence, hold), instances);
             let scheduler = Scheduler::Sequences(sequences);
             // A sequence has one request in flight. That also keeps the order of answers within
             // an instance, which is all that `preserve_ordering` of the oldest strategy promises.
             return Ok(Self { scheduler, ahead: 1, ordering: None, sequencing });
         }
-        let batching = batching(config);
+        let batching = batching(config, hold);
         if LatencyTarget::new(config)?.is_some() {
-            let scheduler = Scheduler::Deadlines(Deadlines::new(batching, instances));
-            return Ok(Self { scheduler, ahead: 1, ordering: None, sequencing });
+            let ordering = ordering(config);
+            let deadlines = Deadlines::new(batching, instances, ordering.is_some());
+            let scheduler = Scheduler::Deadlines(deadlines);
+            return Ok(Self { scheduler, ahead: 1, ordering, sequencing });
         }
         let ahead = if batching.gains_by_waiting() { 1 } else { usize::MAX };
         let scheduler = Scheduler::Queue(Queue::new(batching));
@@ -51,7 +58,7 @@ impl Scheduling {
 }
 
 /// The default scheduler, or the dynamic batcher where the configuration asks for it.
-fn batching(config: &ModelConfig) -> Batching {
+fn batching(config: &ModelConfig, hold: Hold) -> Batching {
     let dynamic = config.dynamic_batching().map(|dynamic| Dynamic {
         preferred_batch_sizes: ascending(&dynamic.preferred_batch_size),
         max_queue_delay: Duration::from_micros(dynamic.max_queue_delay_microseconds),
@@ -61,7 +68,7 @@ fn batching(config: &ModelConfig) -> Batching {
         max_batch_size: size(config.max_batch_size),
         dynamic,
         ragged_inputs: ragged(config),
-        hold: Hold::from_environment(),
+        hold,
     }
 }
 
@@ -70,7 +77,11 @@ fn ordering(config: &ModelConfig) -> Option<Ordering> {
     dynamic.preserve_ordering.then(Ordering::default)
 }
 
-fn sequence_batching(config: &ModelConfig, sequence: &ModelSequenceBatching) -> SequenceBatching {
+fn sequence_batching(
+    config: &ModelConfig,
+    sequence: &ModelSequenceBatching,
+    hold: Hold,
+) -> SequenceBatching {
     let max_batch_size = size(config.max_batch_size).max(1);
     let mut slots = max_batch_size;
     let strategy = match &sequence.strategy_choice {
@@ -96,7 +107,7 @@ fn sequence_batching(config: &ModelConfig, sequence: &ModelSequenceBatching) -> 
         max_sequence_idle: Duration::from_micros(sequence.max_sequence_idle_microseconds),
         ragged_inputs: ragged(config),
         iterative: sequence.iterative_sequence,
-        hold: Hold::from_environment(),
+        hold,
     }
 }
 

@@ -18,6 +18,7 @@ mod response;
 mod tensor;
 mod times;
 mod trace;
+mod window;
 
 pub use buffer::Buffer;
 pub use bytes_tensor::{BytesElements, Truncated, push_bytes_element};
@@ -33,3 +34,4 @@ pub use response::Response;
 pub use tensor::{Tensor, display_shape, element_count};
 pub use times::{CacheLookup, Times};
 pub use trace::{Begin, Trace};
+pub use window::{Place, Window};

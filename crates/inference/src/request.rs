@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::{Cancellation, Nesting, Parameters, Responder, Tensor, Trace};
+use crate::{Cancellation, Nesting, Parameters, Responder, Tensor, Trace, Window};
 
 /// First request of a sequence.
 pub const SEQUENCE_START: u32 = 1;
@@ -63,6 +63,8 @@ pub struct Request {
     pub nesting: Nesting,
     /// When its answer will be of no use any more, where models have latency targets.
     pub deadline: Option<Instant>,
+    /// Where its responses must not come faster than they are used (decoupled models).
+    pub window: Option<Window>,
     pub responder: Responder,
 }
 
@@ -86,6 +88,7 @@ impl Request {
             trace: None,
             nesting: Nesting::default(),
             deadline: None,
+            window: None,
             responder,
         }
     }

@@ -1,10 +1,9 @@
 //! The default scheduler and the dynamic batcher: queues by priority, two ways to take from them.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use nereid_inference::{Error, Request, log_prefix};
+use nereid_inference::{Error, Request};
 
 use crate::cancelled::Cancelled;
 use crate::closed::Closed;
@@ -13,6 +12,7 @@ use crate::hold::Hold;
 use crate::level::{Level, Waiting};
 use crate::policy::{QueuePolicies, TimeoutAction};
 use crate::step::{Dispatch, Rejected, Step, earlier, freest, wait};
+use crate::timeouts::Timeouts;
 
 /// How requests are put together.
 #[derive(Clone, Debug, Default)]
@@ -55,8 +55,7 @@ pub struct Queue {
     /// The highest priority first.
     levels: BTreeMap<u64, Level>,
     waiting: usize,
-    /// When who will have waited too long, with level and number. Those that ran stay in it.
-    timeouts: BinaryHeap<Reverse<(Instant, u64, u64)>>,
+    timeouts: Timeouts,
     arrivals: u64,
     rejected: Vec<Rejected>,
     cancelled: Cancelled,
@@ -74,7 +73,7 @@ impl Queue {
             policies,
             levels: BTreeMap::new(),
             waiting: 0,
-            timeouts: BinaryHeap::new(),
+            timeouts: Timeouts::default(),
             arrivals: 0,
             rejected: Vec::new(),
             cancelled: Cancelled::default(),
@@ -95,16 +94,16 @@ impl Queue {
     pub fn push(&mut self, request: Request, now: Instant) {
         let number = self.policies.level(request.priority);
         if self.is_full(number) {
-            let prefix = log_prefix(&request.id);
-            let error = Error::unavailable(format!("{prefix}Exceeds maximum queue size"));
-            self.rejected.push(Rejected { request, error });
+            self.rejected.push(Rejected::queue_full(request));
             return;
         }
         self.cancelled.join(&request);
         let timeout = self.policies.policy(number).timeout(request.timeout_us);
         if let Some(deadline) = timeout.and_then(|timeout| now.checked_add(timeout)) {
-            self.timeouts.push(Reverse((deadline, number, self.arrivals)));
-            self.forget_timeouts();
+            let Self { timeouts, levels, arrivals, waiting, .. } = self;
+            timeouts.set(deadline, number, *arrivals, *waiting, |level, number| {
+                levels.get(&level).is_some_and(|level| level.is_in_time(number))
+            });
         }
         let level = self.levels.entry(number).or_default();
         level.push(Waiting { request, since: now, number: self.arrivals });
@@ -123,17 +122,6 @@ impl Queue {
         // Those whose clients are gone take nobody's place.
         self.reject_cancelled();
         full(&self.levels)
-    }
-
-    /// Drops the timeouts of requests that ran in time, once they are the larger part.
-    fn forget_timeouts(&mut self) {
-        if self.timeouts.len() > 2 * self.waiting + 64 {
-            let Self { timeouts, levels, arrivals, .. } = self;
-            timeouts.retain(|Reverse((_, level, number))| {
-                number == arrivals
-                    || levels.get(level).is_some_and(|level| level.is_in_time(*number))
-            });
-        }
     }
 
     /// Decides what runs next. `places` says how many batches each instance takes now.
@@ -178,23 +166,21 @@ impl Queue {
 
     /// Applies the policies to the requests that have waited too long. Returns when the next may.
     fn expire(&mut self, now: Instant) -> Option<Instant> {
-        while let Some(&Reverse((deadline, number, arrival))) = self.timeouts.peek() {
-            if self.waiting > 0 && deadline > now {
-                return Some(deadline);
-            }
-            self.timeouts.pop();
+        while let Some((number, arrival)) = self.timeouts.due(now) {
             let Some(level) = self.levels.get_mut(&number) else { continue };
             let Some(waiting) = level.remove(arrival) else { continue };
             match self.policies.policy(number).timeout_action {
                 TimeoutAction::Delay => level.delay(waiting),
                 TimeoutAction::Reject => {
                     self.waiting -= 1;
-                    let error = Error::unavailable("Request timeout expired");
-                    self.rejected.push(Rejected { request: waiting.request, error });
+                    self.rejected.push(Rejected::timed_out(waiting.request));
                 }
             }
         }
-        None
+        if self.waiting == 0 {
+            self.timeouts.clear();
+        }
+        self.timeouts.next()
     }
 
     /// Rejects the requests whose clients are gone. Cheap when there are none.

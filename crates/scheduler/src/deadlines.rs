@@ -16,8 +16,9 @@ use crate::cancelled::Cancelled;
 use crate::closed::Closed;
 use crate::fit::Limits;
 use crate::forecast::Forecast;
-use crate::step::{Dispatch, Rejected, Step, freest};
-use crate::{Batching, QueuePolicies};
+use crate::step::{Dispatch, Rejected, Step, earlier, freest, wait};
+use crate::timeouts::Timeouts;
+use crate::{Batching, QueuePolicies, TimeoutAction};
 
 /// Where more wait than this, their batches are reckoned instead of played through.
 const PLAYED_THROUGH: usize = 512;
@@ -30,8 +31,13 @@ pub struct Deadlines {
     limits: Limits,
     max_queue_delay: Duration,
     policies: QueuePolicies,
-    /// The highest priority first; in each the earliest deadline first.
+    /// Requests run in the order in which they came, whatever their deadlines.
+    in_order: bool,
+    /// The highest priority first; in each the earliest deadline first, but behind all others those
+    /// that waited longer than their policy lets them and were not rejected.
     levels: BTreeMap<u64, VecDeque<Waiting>>,
+    timeouts: Timeouts,
+    arrivals: u64,
     forecast: Forecast,
     /// What each instance runs.
     running: Vec<Option<Running>>,
@@ -45,6 +51,9 @@ struct Waiting {
     request: Request,
     since: Instant,
     deadline: Instant,
+    /// Counts arrivals, so that it can be found again.
+    number: u64,
+    delayed: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -66,8 +75,9 @@ struct Plan {
 }
 
 impl Deadlines {
-    /// Without dynamic batching every request is a batch of its own.
-    pub fn new(batching: Batching, instances: usize) -> Self {
+    /// Without dynamic batching every request is a batch of its own. `in_order`: answers are to leave
+    /// in the order of requests, so that nobody may overtake.
+    pub fn new(batching: Batching, instances: usize, in_order: bool) -> Self {
         let Batching { max_batch_size, dynamic, ragged_inputs, .. } = batching;
         let max_batch_size = if dynamic.is_some() { max_batch_size } else { 0 };
         let dynamic = dynamic.unwrap_or_default();
@@ -75,7 +85,10 @@ impl Deadlines {
             limits: Limits { max_batch_size, preferred_batch_sizes: Vec::new(), ragged_inputs },
             max_queue_delay: dynamic.max_queue_delay,
             policies: dynamic.policies,
+            in_order,
             levels: BTreeMap::new(),
+            timeouts: Timeouts::default(),
+            arrivals: 0,
             forecast: Forecast::default(),
             running: vec![None; instances],
             retired: BTreeSet::new(),
@@ -115,21 +128,69 @@ impl Deadlines {
         let number = self.policies.level(request.priority);
         let max = self.policies.policy(number).max_queue_size;
         if max > 0 && self.levels.get(&number).is_some_and(|level| level.len() >= max) {
-            let prefix = log_prefix(&request.id);
-            let error = Error::unavailable(format!("{prefix}Exceeds maximum queue size"));
-            self.rejected.push(Rejected { request, error });
+            // Those whose clients are gone take nobody's place.
+            self.reject_cancelled();
+        }
+        let level = self.levels.entry(number).or_default();
+        if max > 0 && level.len() >= max {
+            self.rejected.push(Rejected::queue_full(request));
             return;
         }
         self.cancelled.join(&request);
+        let timeout = self.policies.policy(number).timeout(request.timeout_us);
         let deadline = request.deadline.unwrap_or(now + Duration::from_secs(3600));
-        let level = self.levels.entry(number).or_default();
-        let place = level.partition_point(|waiting| waiting.deadline <= deadline);
-        level.insert(place, Waiting { request, since: now, deadline });
+        let arrived = self.arrivals;
+        self.arrivals += 1;
+        let waiting = Waiting { request, since: now, deadline, number: arrived, delayed: false };
+        let place = self.insert(number, waiting);
+        if let Some(at) = timeout.and_then(|timeout| now.checked_add(timeout)) {
+            let count = self.len();
+            let Self { timeouts, levels, .. } = self;
+            timeouts.set(at, number, arrived, count, |level, number| {
+                levels.get(&level).is_some_and(|level| in_time(level, number).is_some())
+            });
+        }
         if let Some(end) = self.late_end(number, place, now)
             && let Some(late) = self.levels.get_mut(&number).and_then(|level| level.remove(place))
         {
             self.refuse(late, end, now);
         }
+    }
+
+    /// Puts a request in its place of a level; says which.
+    fn insert(&mut self, number: u64, waiting: Waiting) -> usize {
+        let level = self.levels.entry(number).or_default();
+        let place = match (waiting.delayed, self.in_order) {
+            (true, _) => level.len(),
+            (false, true) => level.partition_point(|other| !other.delayed),
+            (false, false) => {
+                level.partition_point(|other| !other.delayed && other.deadline <= waiting.deadline)
+            }
+        };
+        level.insert(place, waiting);
+        place
+    }
+
+    /// Applies the policies to the requests that have waited too long. Returns when the next may.
+    fn expire(&mut self, now: Instant) -> Option<Instant> {
+        while let Some((number, arrival)) = self.timeouts.due(now) {
+            let Some(level) = self.levels.get_mut(&number) else { continue };
+            let Some(mut waiting) = in_time(level, arrival).and_then(|place| level.remove(place))
+            else {
+                continue;
+            };
+            match self.policies.policy(number).timeout_action {
+                TimeoutAction::Reject => self.rejected.push(Rejected::timed_out(waiting.request)),
+                TimeoutAction::Delay => {
+                    waiting.delayed = true;
+                    self.insert(number, waiting);
+                }
+            }
+        }
+        if self.is_empty() {
+            self.timeouts.clear();
+        }
+        self.timeouts.next()
     }
 
     /// When the request at a place of a level would be answered, if that is too late. One that is
@@ -224,6 +285,14 @@ impl Deadlines {
 
     /// Decides what runs next. `places` says how many batches each instance takes now.
     pub fn step(&mut self, now: Instant, places: &[usize]) -> Step {
+        let timeout = self.expire(now);
+        match self.decide(now, places) {
+            Step::WaitUntil(moment) => wait(earlier(Some(moment), timeout)),
+            step => step,
+        }
+    }
+
+    fn decide(&mut self, now: Instant, places: &[usize]) -> Step {
         let instance = freest(places);
         let start = match instance {
             Some(_) => now,
@@ -350,6 +419,11 @@ impl Deadlines {
     pub fn take_rejected(&mut self) -> Vec<Rejected> {
         std::mem::take(&mut self.rejected)
     }
+}
+
+/// Where the request that arrived as the given one still waits in time.
+fn in_time(level: &VecDeque<Waiting>, number: u64) -> Option<usize> {
+    level.iter().position(|waiting| waiting.number == number && !waiting.delayed)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::Deadlines;
 use crate::testing::{Census, Random, number, request, show};
-use crate::{Batching, Dispatch, Dynamic, Step};
+use crate::{Batching, Dispatch, Dynamic, QueuePolicies, QueuePolicy, Step, TimeoutAction};
 
 fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
@@ -15,7 +15,7 @@ fn ms(milliseconds: u64) -> Duration {
 fn batcher(max_batch_size: usize, delay: Duration) -> Deadlines {
     let dynamic = Dynamic { max_queue_delay: delay, ..Dynamic::default() };
     let batching = Batching { max_batch_size, dynamic: Some(dynamic), ..Batching::default() };
-    Deadlines::new(batching, 1)
+    Deadlines::new(batching, 1, false)
 }
 
 /// One that knows that batches take 10 ms and 1 ms more for each row.
@@ -25,6 +25,17 @@ fn experienced(max_batch_size: usize, delay: Duration) -> Deadlines {
         batcher.forecast.record(size, ms(10 + size as u64));
     }
     batcher
+}
+
+/// As [`experienced`], with one policy for all.
+fn with_policy(max_batch_size: usize, policy: QueuePolicy, in_order: bool) -> Deadlines {
+    let policies = QueuePolicies { default_policy: policy, ..QueuePolicies::default() };
+    let dynamic = Dynamic { policies, ..Dynamic::default() };
+    let batching = Batching { max_batch_size, dynamic: Some(dynamic), ..Batching::default() };
+    Deadlines {
+        forecast: experienced(max_batch_size, Duration::ZERO).forecast,
+        ..Deadlines::new(batching, 1, in_order)
+    }
 }
 
 fn push(batcher: &mut Deadlines, rows: i64, now: Instant, deadline: Instant) {
@@ -136,6 +147,62 @@ fn who_waits_is_refused_once_it_is_clear_that_it_will_be_late() {
 }
 
 #[test]
+fn a_timeout_is_on_time_while_the_instance_is_busy() {
+    let now = Instant::now();
+    let policy = QueuePolicy { default_timeout: ms(20), ..QueuePolicy::default() };
+    let mut batcher = with_policy(1, policy, false);
+    push(&mut batcher, 1, now, now + ms(1000));
+    assert_eq!(decide(&mut batcher, now), "run [1]");
+    push(&mut batcher, 1, now + ms(1), now + ms(1000));
+    assert_eq!(show(&batcher.step(now + ms(20), &[0]), now + ms(20)), "wait 1000 us");
+    assert_eq!(show(&batcher.step(now + ms(21), &[0]), now), "idle");
+    assert_eq!(refusals(&mut batcher), ["Request timeout expired"]);
+}
+
+#[test]
+fn who_is_delayed_goes_behind_all_others_whatever_its_deadline() {
+    let now = Instant::now();
+    let timeout_action = TimeoutAction::Delay;
+    let policy = QueuePolicy { default_timeout: ms(5), timeout_action, ..QueuePolicy::default() };
+    let mut batcher = with_policy(1, policy, false);
+    push(&mut batcher, 1, now, now + ms(1000));
+    assert_eq!(decide(&mut batcher, now), "run [1]");
+    push(&mut batcher, 2, now, now + ms(200));
+    batcher.batch_done(0, Vec::new(), now + ms(11));
+    push(&mut batcher, 3, now + ms(11), now + ms(900));
+    let order = [11, 22, 33].map(|at| {
+        batcher.batch_done(0, Vec::new(), now + ms(at));
+        decide(&mut batcher, now + ms(at))
+    });
+    assert_eq!(order, ["run [3]", "run [2]", "idle"]);
+    assert!(refusals(&mut batcher).is_empty());
+}
+
+#[test]
+fn where_answers_keep_their_order_nobody_overtakes() {
+    let now = Instant::now();
+    let mut batcher = with_policy(1, QueuePolicy::default(), true);
+    for (rows, deadline) in [(1, 300), (2, 100), (3, 200)] {
+        push(&mut batcher, rows, now, now + ms(deadline));
+    }
+    let order = [0, 20, 40].map(|at| {
+        batcher.batch_done(0, Vec::new(), now + ms(at));
+        decide(&mut batcher, now + ms(at))
+    });
+    assert_eq!(order, ["run [1]", "run [2]", "run [3]"]);
+}
+
+#[test]
+fn a_full_queue_takes_nobody() {
+    let now = Instant::now();
+    let mut batcher =
+        with_policy(1, QueuePolicy { max_queue_size: 1, ..Default::default() }, false);
+    push(&mut batcher, 1, now, now + ms(1000));
+    push(&mut batcher, 1, now, now + ms(1000));
+    assert_eq!(refusals(&mut batcher), ["[request id: <id_unknown>] Exceeds maximum queue size"]);
+}
+
+#[test]
 fn an_idle_model_tries_however_slow_it_was() {
     let now = Instant::now();
     let mut batcher = batcher(4, Duration::ZERO);
@@ -156,6 +223,13 @@ fn nothing_is_lost_and_nothing_answered_twice() {
         let mut random = Random::new(seed);
         let census = Census::default();
         let mut batcher = batcher(random.pick(&[1, 4, 8]), ms(random.pick(&[0, 3])));
+        batcher.in_order = random.once_in(4);
+        batcher.policies.default_policy = QueuePolicy {
+            timeout_action: random.pick(&[TimeoutAction::Reject, TimeoutAction::Delay]),
+            default_timeout: ms(random.pick(&[0, 0, 2, 9])),
+            max_queue_size: random.pick(&[0, 0, 3]),
+            ..QueuePolicy::default()
+        };
         let mut now = Instant::now();
         let mut busy = None;
         let mut sent = 0;

@@ -18,6 +18,7 @@ mod rate_limiter;
 mod scheduler;
 mod sequence;
 mod step;
+mod timeouts;
 
 pub use batching::{Batching, Dynamic, Queue};
 pub use closed::Closed;

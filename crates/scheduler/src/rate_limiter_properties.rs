@@ -3,8 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Claimant, Need, Place, RateLimiter, State, Urgent};
+use super::{Claimant, Need, Place, RateLimiter, State, Supply, Urgent};
 use crate::testing::Random;
+
+/// Of one resource, by any instance.
+const MOST_NEEDED: u32 = 4;
 
 /// A model with its instances; it calls others, one after another, all with a higher number.
 struct Model {
@@ -34,7 +37,15 @@ struct World {
 
 impl World {
     fn new(random: &mut Random) -> Self {
-        let mut limiter = RateLimiter::new(Vec::new());
+        // Nothing said, or at least what the neediest instance needs.
+        let supply =
+            |resource: &str, count| Supply { resource: resource.into(), count, device: None };
+        let more = random.below(4) as u32;
+        let supplies = match random.once_in(2) {
+            true => Vec::new(),
+            false => vec![supply("A", MOST_NEEDED + more), supply("B", MOST_NEEDED)],
+        };
+        let mut limiter = RateLimiter::new(supplies);
         let count = 2 + random.below(5) as usize;
         let models = (0..count)
             .map(|number| {
@@ -44,15 +55,15 @@ impl World {
                     false => (0..random.below(3)).map(|_| random.pick(&later)).collect(),
                 };
                 let needs: Vec<Need> = (0..random.below(3))
-                    .map(|_| Need {
-                        resource: random.pick(&["A", "B"]).into(),
-                        global: false,
-                        count: 1 + random.below(4) as u32,
+                    .map(|_| {
+                        let resource = random.pick(&["A", "B"]);
+                        let count = 1 + random.below(MOST_NEEDED.into()) as u32;
+                        Need { resource: resource.into(), global: resource == "B", count }
                     })
                     .collect();
                 let priority = random.below(4) as u32;
                 let instances = (0..1 + random.below(2))
-                    .map(|_| limiter.join(&needs, 0, priority).unwrap())
+                    .map(|device| limiter.join(&needs, device as i32, priority).unwrap())
                     .collect();
                 Model { calls, instances, queue: Vec::new() }
             })

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::Closed;
-use nereid_inference::{Error, Request};
+use nereid_inference::{Error, Request, log_prefix};
 
 /// What to do now.
 pub enum Step {
@@ -36,6 +36,18 @@ pub struct Rejected {
 }
 
 impl Rejected {
+    /// As many wait as a policy lets wait.
+    pub(crate) fn queue_full(request: Request) -> Self {
+        let prefix = log_prefix(&request.id);
+        let error = Error::unavailable(format!("{prefix}Exceeds maximum queue size"));
+        Self { request, error }
+    }
+
+    /// It has waited as long as a policy lets it.
+    pub(crate) fn timed_out(request: Request) -> Self {
+        Self { request, error: Error::unavailable("Request timeout expired") }
+    }
+
     /// A model gave the request back, but it has no iterative sequences.
     pub(crate) fn not_iterative(request: Request) -> Self {
         let error = Error::invalid_arg(

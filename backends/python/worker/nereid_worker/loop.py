@@ -64,12 +64,16 @@ class Worker:
         # (frame, place in the batch) of requests that the model has asked about.
         self.watched = set()
         self.cancelled = set()
+        # How many responses may still be sent, by (frame, place in the batch), of the requests whose
+        # responses must not come faster than they are used.
+        self.room = {}
         self.slow_left = 0
         self.channel.handlers.update(
             {
                 frames.RELEASE_CHUNKS: self._chunks_released,
                 frames.CANCEL: lambda index, frame, _: self.cancelled.add((frame, index)),
                 frames.WATCHED: lambda index, frame, _: self.watched.add((frame, index)),
+                frames.ROOM: self._room_made,
                 frames.FINALIZE: self._finalize_asked,
             }
         )
@@ -78,6 +82,10 @@ class Worker:
         for offset in memoryview(body).cast("Q"):
             self.arena.release(offset)
 
+    def _room_made(self, index, frame, _body):
+        if (frame, index) in self.room:
+            self.room[frame, index] += 1
+
     def _finalize_asked(self, *_):
         self.ending = True
 
@@ -85,7 +93,19 @@ class Worker:
 
     def sender(self, request):
         """The response sender of a request that was received."""
+        window = request._info("window", None)
+        if window is not None:
+            self.room[request._frame, request._index] = window
         return InferenceResponseSender(self, request._frame, request._index, self.state.decoupled)
+
+    def wait_for_room(self, frame, index):
+        """Waits until another response of a request may be sent."""
+        key, room = (frame, index), self.room
+        if room.get(key, 1) <= 0:
+            self.channel.flush()
+            self.channel.read_until(lambda: room.get(key, 1) > 0)
+        if key in room:
+            room[key] -= 1
 
     def is_cancelled(self, frame, index):
         """Whether a request has been cancelled. Asked for the first time, the server says how it

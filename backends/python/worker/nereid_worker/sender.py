@@ -37,9 +37,13 @@ class InferenceResponseSender:
             )
         if not self._decoupled:
             self._check_single(response, flags)
-        self._sent += response is not None
+        if response is not None:
+            self._worker.wait_for_room(self._frame, self._index)
+            self._sent += 1
         self._closed = flags == _FINAL or not self._decoupled and self._sent > 0
         extras = {"request": self._index, "last": self._closed}
+        if self._closed:
+            self._worker.room.pop((self._frame, self._index), None)
         codec = self._worker.codec
         if response is None:
             block = codec.note({**extras, "nothing": True})
@@ -61,6 +65,7 @@ class InferenceResponseSender:
     def __del__(self):
         if self._closed:
             return
+        self._worker.room.pop((self._frame, self._index), None)
         # Nobody can end this request any more; its client would wait for ever.
         message = "the model has dropped its response sender without a final response"
         extras = {"request": self._index, "last": True}

@@ -8,6 +8,7 @@ use nereid_backend::{Backend, Finding, ModelSource, Severity};
 use nereid_inference::{Error, Result};
 use nereid_model_config::{self as model_config, ModelConfig, Places, Spot};
 use nereid_repository::ModelFolder;
+use nereid_scheduler::Hold;
 
 use super::{cures, folder, ignored::ignored};
 use crate::instances;
@@ -183,7 +184,7 @@ fn judge_version(
 fn read_files(source: &ModelSource) -> Result<()> {
     let config = &source.config;
     Labels::read(config, &source.model_dir)?;
-    Scheduling::new(config, &source.model_dir, instances::active_count(config))?;
+    Scheduling::new(config, &source.model_dir, instances::active_count(config), Hold::default())?;
     warmup(source)?;
     Ok(())
 }

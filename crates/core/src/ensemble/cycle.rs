@@ -4,16 +4,17 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nereid_inference::{
-    Answer, Error, Nesting, Request, Responder, Response, ResponseSink, Tensor, Times, log_prefix,
+    Answer, Error, Nesting, Request, Responder, Response, ResponseSink, Tensor, Times, Window,
+    log_prefix,
 };
 
+use super::gates::{Hold, Turn};
 use super::graph::Progress;
+use super::patience::Watched;
 use super::run::{Run, Template};
 
 pub(super) struct Cycle {
     run: Arc<Run>,
-    /// The decoupled step whose response it follows from.
-    of: Option<usize>,
     state: Mutex<State>,
 }
 
@@ -29,14 +30,13 @@ impl Cycle {
         run: Arc<Run>,
         tensors: Vec<Option<Tensor>>,
         progress: Progress,
-        of: Option<usize>,
     ) -> Arc<Self> {
-        Arc::new(Self { run, of, state: Mutex::new(State { tensors, progress, over: false }) })
+        Arc::new(Self { run, state: Mutex::new(State { tensors, progress, over: false }) })
     }
 
     /// Starts what can start. The lock is never held while another model is asked: it may answer
-    /// at once, and come back here.
-    pub(super) fn advance(self: &Arc<Self>) {
+    /// at once, and come back here. `hold` is what has led here, where the ensemble is limited.
+    pub(super) fn advance(self: &Arc<Self>, hold: Option<Hold>) {
         if self.run.is_over() {
             return;
         }
@@ -52,12 +52,34 @@ impl Cycle {
             }
             return;
         }
-        let requests: Vec<Request> =
-            ready.into_iter().map(|step| self.step_request(step, &state.tensors)).collect();
         drop(state);
-        for request in requests {
-            self.run.ensemble.service.infer(request);
+        let hold = hold.map(Arc::new);
+        for step in ready {
+            let turn = Turn { cycle: self.clone(), step, _hold: hold.clone() };
+            match &self.run.ensemble.gates {
+                Some(gates) => gates.enter(turn),
+                None => turn.start(),
+            }
         }
+    }
+
+    /// Asks the model of a step.
+    pub(super) fn start(self: &Arc<Self>, step: usize) {
+        let request = self.step_request(step, &self.lock().tensors);
+        self.run.ensemble.service.infer(request);
+    }
+
+    /// Whether a model has made the request.
+    pub(super) fn is_called(&self) -> bool {
+        self.run.template.nesting.called
+    }
+
+    pub(super) fn is_of(&self, run: &Run) -> bool {
+        std::ptr::eq(&raw const *self.run, run)
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.run.is_over()
     }
 
     /// The request to the model of a step. Its tensors are those of the ensemble, not copies.
@@ -65,7 +87,9 @@ impl Cycle {
         let step = &self.run.ensemble.graph.steps[index];
         let Template { id, correlation, flags, priority, timeout_us, parameters, .. } =
             &self.run.template;
-        let sink = Box::new(StepSink { cycle: self.clone(), step: index });
+        let window = self.run.window(index);
+        let known = window.as_ref().map(|watched| watched.window.clone());
+        let sink = StepSink { cycle: self.clone(), step: index, window };
         // An optional input of the ensemble that was not sent is not sent on either.
         let input = |(name, number): &(String, usize)| {
             let tensor = tensors[*number].clone()?;
@@ -86,14 +110,18 @@ impl Cycle {
             trace: self.run.template.trace.as_ref().map(|trace| trace.child()),
             // An ensemble holds nothing while it waits for its steps.
             nesting: Nesting { called: self.run.template.nesting.called, ..Nesting::default() },
-            ..Request::new(&step.model, step.version, Responder::new(sink))
+            window: known,
+            ..Request::new(&step.model, step.version, Responder::new(Box::new(sink)))
         }
     }
 
-    fn step_answered(self: &Arc<Self>, step: usize, answer: Answer) {
+    fn step_answered(self: &Arc<Self>, step: usize, answer: Answer, window: Option<&Window>) {
+        // Whatever becomes of the answer, what it holds is given back by then.
+        let hold = answer.last.then(|| self.run.hold(step)).flatten();
+        let place = window.filter(|_| answer.response.is_some()).map(Window::take);
         match answer.response {
             Some(Ok(response)) if self.run.ensemble.graph.steps[step].decoupled => {
-                self.branch(step, response);
+                self.branch(step, response, place.map(|place| Hold::Response { _place: place }));
             }
             Some(Ok(response)) => self.keep(step, response, &mut self.lock().tensors),
             Some(Err(error)) => {
@@ -105,12 +133,12 @@ impl Cycle {
         }
         if answer.last {
             self.lock().progress.step_done();
-            self.advance();
+            self.advance(hold);
         }
     }
 
     /// What follows from a response of a decoupled step is a cycle of its own.
-    fn branch(&self, step: usize, response: Response) {
+    fn branch(&self, step: usize, response: Response, hold: Option<Hold>) {
         if self.run.is_over() {
             return;
         }
@@ -119,7 +147,8 @@ impl Cycle {
         let progress = state.progress.after(&self.run.ensemble.graph, step);
         drop(state);
         self.keep(step, response, &mut tensors);
-        self.run.branch(step, Self::new(self.run.clone(), tensors, progress, Some(step)));
+        self.run.branch();
+        Self::new(self.run.clone(), tensors, progress).advance(hold);
     }
 
     fn keep(&self, step: usize, response: Response, tensors: &mut [Option<Tensor>]) {
@@ -150,7 +179,7 @@ impl Cycle {
         let response =
             outputs.map(|outputs| Response { parameters: run.echo(), ..Response::new(outputs) });
         drop(tensors);
-        run.cycle_over(self.of, response);
+        run.cycle_over(response);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -162,10 +191,12 @@ impl Cycle {
 struct StepSink {
     cycle: Arc<Cycle>,
     step: usize,
+    window: Option<Watched>,
 }
 
 impl ResponseSink for StepSink {
     fn deliver(&mut self, answer: Answer, _: &Times) {
-        self.cycle.step_answered(self.step, answer);
+        let window = self.window.as_ref().map(|watched| &watched.window);
+        self.cycle.step_answered(self.step, answer, window);
     }
 }

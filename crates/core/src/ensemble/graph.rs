@@ -11,8 +11,6 @@ pub(crate) struct Graph {
     pub(crate) steps: Vec<Step>,
     inputs: Vec<usize>,
     outputs: Vec<usize>,
-    /// How many responses of a decoupled step are worked on at a time; the others wait.
-    pub(crate) max_in_flight: usize,
 }
 
 pub(crate) struct Step {
@@ -54,7 +52,6 @@ impl Graph {
         let inputs = config.input.iter().map(|input| number(&input.name)).collect();
         let outputs = config.output.iter().map(|output| number(&output.name)).collect();
         let ensemble = config.ensemble_scheduling();
-        let max_in_flight = ensemble.map_or(0, |ensemble| ensemble.max_inflight_requests as usize);
         let steps = ensemble.map_or(&[][..], |ensemble| &ensemble.step);
         let steps = steps
             .iter()
@@ -67,13 +64,19 @@ impl Graph {
                 outputs: step.output_map.iter().map(|(o, t)| (o.clone(), number(t))).collect(),
             })
             .collect();
-        let max_in_flight = if max_in_flight == 0 { usize::MAX } else { max_in_flight };
-        Self { tensors, steps, inputs, outputs, max_in_flight }
+        Self { tensors, steps, inputs, outputs }
     }
 
     /// Whether a request may get any number of responses.
     pub(crate) fn is_decoupled(&self) -> bool {
         self.steps.iter().any(|step| step.decoupled)
+    }
+
+    /// Whether the model of a step can wait with its responses: it is decoupled, and what follows
+    /// from them does not need the instance that waits.
+    pub(crate) fn can_wait(&self, step: usize) -> bool {
+        let Step { model, decoupled, .. } = &self.steps[step];
+        *decoupled && self.steps.iter().filter(|step| step.model == *model).count() == 1
     }
 
     pub(crate) fn tensor(&self, name: &str) -> Option<usize> {

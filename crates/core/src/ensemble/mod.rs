@@ -5,7 +5,9 @@
 //! [`Graph`], which is pure; `run.rs` sends the requests and brings the answers together.
 
 mod cycle;
+mod gates;
 mod graph;
+mod patience;
 mod run;
 mod validate;
 
@@ -14,9 +16,11 @@ use std::sync::Arc;
 use nereid_backend::Service;
 use nereid_inference::Request;
 use nereid_model_config::ModelConfig;
+use tokio::runtime::Handle;
 
 use crate::namespaces::of_step;
 use crate::statistics::Recorder;
+use gates::Gates;
 use graph::Graph;
 
 pub(crate) use validate::{loaded_member, validate};
@@ -24,19 +28,32 @@ pub(crate) use validate::{loaded_member, validate};
 pub(crate) struct Ensemble {
     name: String,
     graph: Graph,
+    /// Where `max_inflight_requests` is set.
+    gates: Option<Gates>,
     service: Arc<dyn Service>,
+    reactor: Handle,
     recorder: Arc<Recorder>,
 }
 
 impl Ensemble {
     pub(crate) fn new(
         config: &ModelConfig,
-        service: Arc<dyn Service>,
-        recorder: Arc<Recorder>,
+        service: &Arc<dyn Service>,
+        reactor: &Handle,
+        recorder: &Arc<Recorder>,
         decoupled: &[bool],
     ) -> Arc<Self> {
         let graph = Graph::new(config, decoupled);
-        Arc::new(Self { name: config.name.clone(), graph, service, recorder })
+        let limit = config.ensemble_scheduling().map_or(0, |own| own.max_inflight_requests);
+        let gates = (limit > 0).then(|| Gates::new(limit as usize, graph.steps.len()));
+        Arc::new(Self {
+            name: config.name.clone(),
+            graph,
+            gates,
+            service: service.clone(),
+            reactor: reactor.clone(),
+            recorder: recorder.clone(),
+        })
     }
 
     pub(crate) fn submit(self: &Arc<Self>, request: Request) {

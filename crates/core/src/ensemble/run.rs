@@ -1,6 +1,6 @@
 //! One request on its way through an ensemble: what all its steps share, and its way out.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -8,11 +8,13 @@ use std::time::Instant;
 use nereid_backend::BatchReport;
 use nereid_inference::{
     Cancellation, CorrelationId, Error, Nesting, Parameter, Parameters, Request, Responder,
-    Response, Result, SEQUENCE_END, SEQUENCE_START, Tensor, Trace,
+    Response, Result, SEQUENCE_END, SEQUENCE_START, Tensor, Trace, Window,
 };
 
 use super::Ensemble;
 use super::cycle::Cycle;
+use super::gates::Hold;
+use super::patience::Watched;
 
 /// A request. It goes through the steps in cycles: one of its own, and one for each response of a
 /// decoupled step. It is over when all of them are, or when anything fails.
@@ -23,8 +25,6 @@ pub(super) struct Run {
     exit: Mutex<Exit>,
     /// It has its last answer, or is about to.
     over: AtomicBool,
-    /// By decoupled step; used only where the ensemble limits what is in flight.
-    held: Mutex<HashMap<usize, Held>>,
 }
 
 /// What steps take over from the request.
@@ -54,15 +54,6 @@ struct Exit {
 struct Outgoing {
     response: Option<Result<Response>>,
     last: bool,
-}
-
-/// The cycles that follow from the responses of one step.
-#[derive(Default)]
-struct Held {
-    running: usize,
-    waiting: VecDeque<Arc<Cycle>>,
-    /// Somebody is starting those that may start.
-    starting: bool,
 }
 
 pub(super) fn start(ensemble: &Arc<Ensemble>, request: Request) {
@@ -97,9 +88,8 @@ pub(super) fn start(ensemble: &Arc<Ensemble>, request: Request) {
         wanted,
         exit: Mutex::new(Exit { responder: Some(responder), queue: VecDeque::new(), open: 1 }),
         over: AtomicBool::new(false),
-        held: Mutex::default(),
     });
-    Cycle::new(run, tensors, progress, None).advance();
+    Cycle::new(run, tensors, progress).advance(None);
 }
 
 impl Run {
@@ -114,40 +104,27 @@ impl Run {
         self.over.load(Ordering::Acquire)
     }
 
-    /// Takes in a cycle for a response of the decoupled step `of`. It starts at once, unless as
-    /// many as are allowed are in flight.
-    pub(super) fn branch(&self, of: usize, cycle: Arc<Cycle>) {
+    /// A further cycle begins.
+    pub(super) fn branch(&self) {
         self.exit().open += 1;
-        if self.ensemble.graph.max_in_flight == usize::MAX {
-            cycle.advance();
-            return;
-        }
-        self.held().entry(of).or_default().waiting.push_back(cycle);
-        self.start_held(of);
     }
 
-    fn start_held(&self, of: usize) {
-        let mut held = self.held();
-        loop {
-            let Some(step) = held.get_mut(&of).filter(|step| !step.starting) else { return };
-            if step.running >= self.ensemble.graph.max_in_flight {
-                return;
-            }
-            let Some(cycle) = step.waiting.pop_front() else { return };
-            step.running += 1;
-            step.starting = true;
-            drop(held);
-            // It may be over at once, and come back here.
-            cycle.advance();
-            held = self.held();
-            if let Some(step) = held.get_mut(&of) {
-                step.starting = false;
-            }
-        }
+    /// The place of a step that has been answered, where the ensemble limits what is in flight.
+    pub(super) fn hold(self: &Arc<Self>, step: usize) -> Option<Hold> {
+        let limited = self.ensemble.gates.is_some();
+        limited.then(|| Hold::Step { run: self.clone(), step })
     }
 
-    /// A cycle has come to its end, perhaps with a response; `of` as in [`Self::branch`].
-    pub(super) fn cycle_over(&self, of: Option<usize>, response: Option<Response>) {
+    /// What keeps the model of a decoupled step from sending responses that cannot go on: one may
+    /// wait, as in Triton, where `send` returns when what follows has started.
+    pub(super) fn window(&self, step: usize) -> Option<Watched> {
+        let Ensemble { graph, gates, reactor, name, .. } = &*self.ensemble;
+        let waits = gates.is_some() && graph.can_wait(step);
+        waits.then(|| Watched::new(Window::new(1), reactor, name))
+    }
+
+    /// A cycle has come to its end, perhaps with a response.
+    pub(super) fn cycle_over(&self, response: Option<Response>) {
         let mut exit = self.exit();
         exit.open -= 1;
         let last = exit.open == 0;
@@ -156,22 +133,15 @@ impl Run {
         }
         if response.is_some() || last {
             self.send(exit, Outgoing { response: response.map(Ok), last });
-        } else {
-            drop(exit);
-        }
-        if let Some(of) = of {
-            if let Some(step) = self.held().get_mut(&of) {
-                step.running -= 1;
-            }
-            self.start_held(of);
         }
     }
 
     pub(super) fn fail(&self, error: Error) {
         if !self.over.swap(true, Ordering::AcqRel) {
-            let waiting = std::mem::take(&mut *self.held());
             self.send(self.exit(), Outgoing { response: Some(Err(error)), last: true });
-            drop(waiting);
+            if let Some(gates) = &self.ensemble.gates {
+                gates.forget(self);
+            }
         }
     }
 
@@ -240,9 +210,5 @@ impl Run {
 
     fn exit(&self) -> MutexGuard<'_, Exit> {
         self.exit.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn held(&self) -> MutexGuard<'_, HashMap<usize, Held>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
