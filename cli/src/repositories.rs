@@ -1,6 +1,6 @@
 //! What `--model-repository` names: folders, or places in a cloud.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nereid_core::Repository;
 
@@ -8,13 +8,13 @@ use nereid_core::Repository;
 const SCHEMES: [&str; 3] = ["s3://", "gs://", "as://"];
 
 pub(crate) fn open(paths: &[PathBuf]) -> Result<Vec<Repository>, String> {
-    paths.iter().map(open_one).collect()
+    paths.iter().map(|path| open_one(path)).collect()
 }
 
-fn open_one(path: &PathBuf) -> Result<Repository, String> {
+fn open_one(path: &Path) -> Result<Repository, String> {
     match path.to_str() {
         Some(url) if SCHEMES.iter().any(|scheme| url.starts_with(scheme)) => open_url(url),
-        _ => Ok(Repository::Folder(path.clone())),
+        _ => Ok(Repository::Folder(path.to_owned())),
     }
 }
 
