@@ -355,7 +355,7 @@ mod tests {
     #[test]
     fn flags_of_triton_that_do_nothing_yet_are_named() {
         let refused = |argument: &str| refusal([argument.to_owned()].into_iter());
-        assert!(refused("--model-namespacing=true").unwrap().contains("not supported yet"));
+        assert!(refused("--host-policy=0,numa-node=0").unwrap().contains("not supported yet"));
         assert!(refused("--repoagent-directory").is_some());
         assert_eq!(refused("--http-port=8000"), None);
     }
