@@ -30,3 +30,16 @@ def config(backend, datatype="FP32", dims="[ -1 ]", max_batch_size=8, more=""):
 def python_model(repository, name, body, **options):
     """A Python model with the given model.py."""
     write_model(repository, name, config("python", **options), {"model.py": body})
+
+# Adds a number to its input: made with `ADD % number`.
+ADD = """
+    import triton_python_backend_utils as pb_utils
+
+    class TritonPythonModel:
+        def execute(self, requests):
+            get = pb_utils.get_input_tensor_by_name
+            return [
+                pb_utils.InferenceResponse([pb_utils.Tensor("OUT", get(r, "IN").as_numpy() + %d)])
+                for r in requests
+            ]
+"""

@@ -10,21 +10,10 @@ import pytest
 import tritonclient.grpc as grpcclient
 import tritonclient.http as httpclient
 from harness import Server, exit_code, write_model
-from models import IDENTITY_MODEL, config, python_model
+from models import ADD, IDENTITY_MODEL, config, python_model
 from tritonclient.utils import InferenceServerException
 
 IDENTITY = config("identity", dims="[ 2 ]")
-ADD = """
-    import triton_python_backend_utils as pb_utils
-
-    class TritonPythonModel:
-        def execute(self, requests):
-            get = pb_utils.get_input_tensor_by_name
-            return [
-                pb_utils.InferenceResponse([pb_utils.Tensor("OUT", get(r, "IN").as_numpy() + %d)])
-                for r in requests
-            ]
-"""
 BROKEN = "raise ValueError('no such luck')"
 
 

@@ -9,19 +9,8 @@ import urllib.request
 
 import pytest
 from harness import Server, write_model
-from models import config
+from models import ADD, config
 
-ADD = """
-    import triton_python_backend_utils as pb_utils
-
-    class TritonPythonModel:
-        def execute(self, requests):
-            get = pb_utils.get_input_tensor_by_name
-            return [
-                pb_utils.InferenceResponse([pb_utils.Tensor("OUT", get(r, "IN").as_numpy() + %d)])
-                for r in requests
-            ]
-"""
 ENSEMBLE = """
     platform: "ensemble"
     input [ { name: "IN" data_type: TYPE_FP32 dims: [ -1 ] } ]

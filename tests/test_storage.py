@@ -12,21 +12,10 @@ import pytest
 import tritonclient.http as httpclient
 from azure_blobs import Azure
 from harness import BINARY, Server, exit_code, write_model
-from models import config, python_model
+from models import ADD, config, python_model
 from s3 import S3, SECRET, environment
 from tritonclient.utils import InferenceServerException
 
-ADD = """
-    import triton_python_backend_utils as pb_utils
-
-    class TritonPythonModel:
-        def execute(self, requests):
-            get = pb_utils.get_input_tensor_by_name
-            return [
-                pb_utils.InferenceResponse([pb_utils.Tensor("OUT", get(r, "IN").as_numpy() + %d)])
-                for r in requests
-            ]
-"""
 BIG = 3 << 20
 
 # A URL that names nothing: what is said of it tells how the server was built.
