@@ -9,34 +9,37 @@ use nereid_inference::{
 };
 
 use crate::executing::Heritage;
-use crate::extras;
+use crate::extras::CallExtras;
 use crate::link::{Link, Part};
 use crate::peers::Way;
 
+/// Which call of a worker's this is.
+#[derive(Clone, Copy)]
+pub(crate) struct Call {
+    /// Of the worker that makes it.
+    pub(crate) generation: u64,
+    pub(crate) id: u64,
+    /// The batch that it is made for, as far as the worker knows.
+    pub(crate) on_behalf: Option<u64>,
+}
+
 /// Sends a worker's request on its way. It enters the server like any other request; the answer
 /// goes back to the worker from whatever thread has it.
-pub(crate) fn start(
-    link: &Arc<Link>,
-    generation: u64,
-    call: u64,
-    extras: &[u8],
-    inputs: Result<Vec<Tensor>>,
-) {
-    let extras = extras::parse(extras);
-    let model = extras["model_name"].as_str().unwrap_or_default();
-    let version = extras["model_version"].as_i64().filter(|&version| version >= 0);
-    let heritage = link.heritage(extras["request"].as_u64());
-    let stream = extras["decoupled"].as_bool().unwrap_or_default();
-    let may_cancel = stream || extras["may_cancel"].as_bool().unwrap_or_default();
+pub(crate) fn start(link: &Arc<Link>, call: Call, extras: &[u8], inputs: Result<Vec<Tensor>>) {
+    let extras = CallExtras::read(extras);
+    let model = extras.model_name.as_ref();
+    let version = extras.model_version.filter(|&version| version >= 0);
+    let heritage = link.heritage(call.on_behalf);
+    let stream = extras.decoupled;
+    let may_cancel = stream || extras.may_cancel;
     let (cancellation, watches) = cancellation(&heritage, may_cancel);
     if may_cancel {
-        link.open_call(generation, call, &cancellation);
+        link.open_call(call.generation, call.id, &cancellation);
     }
     let way = link.peers.way(link, model, &|model| link.host.service.members(model));
-    link.begin_wait(generation, model);
+    link.begin_wait(call.generation, model);
     let back = CallSink {
         link: link.clone(),
-        generation,
         call,
         model: model.to_owned(),
         stream,
@@ -44,7 +47,7 @@ pub(crate) fn start(
         watches,
     };
     let mut request = Request::new(model, version, Responder::new(Box::new(back)));
-    extras::fill_request(&extras, &mut request);
+    extras.fill(&mut request);
     request.cancellation = cancellation;
     request.trace = heritage.trace.as_ref().map(|trace| trace.child());
     if request.priority == 0 {
@@ -96,8 +99,7 @@ fn cancellation(heritage: &Heritage, own: bool) -> (Cancellation, Vec<Watch>) {
 /// Brings the answers back to the worker that asked.
 struct CallSink {
     link: Arc<Link>,
-    generation: u64,
-    call: u64,
+    call: Call,
     model: String,
     /// The worker takes any number of answers.
     stream: bool,
@@ -108,9 +110,10 @@ struct CallSink {
 
 impl ResponseSink for CallSink {
     fn deliver(&mut self, mut answer: Answer, times: &Times) {
+        let Call { generation, id, .. } = self.call;
         if answer.last {
             self.watches.clear();
-            self.link.end_wait(self.generation, &self.model);
+            self.link.end_wait(generation, &self.model);
         }
         if let (Some(Err(error)), None) = (&mut answer.response, times.queued) {
             *error = self.refusal(error);
@@ -118,7 +121,7 @@ impl ResponseSink for CallSink {
         if self.stream {
             let response = answer.response.unwrap_or_else(|| Ok(Response::default()));
             let part = Some(Part { last: answer.last });
-            self.link.answer_call(self.generation, self.call, response, part);
+            self.link.answer_call(generation, id, response, part);
             return;
         }
         if self.answered {
@@ -134,7 +137,7 @@ impl ResponseSink for CallSink {
                 self.model
             )))),
         };
-        self.link.answer_call(self.generation, self.call, response, None);
+        self.link.answer_call(generation, id, response, None);
     }
 }
 

@@ -1,8 +1,11 @@
 //! The rarely used parts of requests and responses: JSON beside the tensors, left out when empty.
 
+use std::borrow::Cow;
+
 use nereid_inference::{
     Code, CorrelationId, Error, Parameter, Parameters, Request, Response, Result, Window,
 };
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::link::Part;
@@ -91,7 +94,11 @@ pub(crate) fn indices(extras: &Value, key: &str) -> impl Iterator<Item = usize> 
 }
 
 pub(crate) fn parameters_in(extras: &Value) -> Parameters {
-    let Some(Value::Object(parameters)) = extras.get("parameters") else { return Vec::new() };
+    parameters_of(&extras["parameters"])
+}
+
+fn parameters_of(parameters: &Value) -> Parameters {
+    let Value::Object(parameters) = parameters else { return Vec::new() };
     parameters
         .iter()
         .filter_map(|(key, value)| {
@@ -109,24 +116,44 @@ pub(crate) fn parameters_in(extras: &Value) -> Parameters {
         .collect()
 }
 
-/// Fills the fields of a worker's own request.
-pub(crate) fn fill_request(extras: &Value, request: &mut Request) {
-    request.id = extras["id"].as_str().unwrap_or_default().to_owned();
-    request.correlation = match &extras["correlation_id"] {
-        Value::String(id) if !id.is_empty() => CorrelationId::Text(id.clone()),
-        Value::Number(id) => match id.as_u64() {
-            None | Some(0) => CorrelationId::None,
-            Some(id) => CorrelationId::Number(id),
-        },
-        _ => CorrelationId::None,
-    };
-    request.flags = extras["flags"].as_u64().unwrap_or_default() as u32;
-    request.priority = extras["priority"].as_u64().unwrap_or_default();
-    request.timeout_us = extras["timeout"].as_u64().unwrap_or_default();
-    request.parameters = parameters_in(extras);
-    if let Some(outputs) = extras["outputs"].as_array() {
-        request.requested_outputs =
-            outputs.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect();
+/// What a worker's own request carries besides its inputs.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct CallExtras<'a> {
+    #[serde(borrow)]
+    pub(crate) model_name: Cow<'a, str>,
+    pub(crate) model_version: Option<i64>,
+    pub(crate) decoupled: bool,
+    /// The model may cancel it by itself.
+    pub(crate) may_cancel: bool,
+    id: String,
+    correlation_id: Value,
+    flags: u32,
+    priority: u64,
+    timeout: u64,
+    parameters: Value,
+    outputs: Vec<String>,
+}
+
+impl<'a> CallExtras<'a> {
+    /// Broken ones are empty, so that no model is found.
+    pub(crate) fn read(extras: &'a [u8]) -> Self {
+        serde_json::from_slice(extras).unwrap_or_default()
+    }
+
+    /// Fills the fields of a request.
+    pub(crate) fn fill(self, request: &mut Request) {
+        request.id = self.id;
+        request.correlation = match self.correlation_id {
+            Value::String(id) => id.into(),
+            Value::Number(id) => id.as_u64().unwrap_or_default().into(),
+            _ => CorrelationId::None,
+        };
+        request.flags = self.flags;
+        request.priority = self.priority;
+        request.timeout_us = self.timeout;
+        request.parameters = parameters_of(&self.parameters);
+        request.requested_outputs = self.outputs;
     }
 }
 

@@ -34,6 +34,7 @@ pub(crate) const ROOM: u16 = 10;
 pub(crate) const READY: u16 = 101;
 pub(crate) const FAILED: u16 = 102;
 pub(crate) const EXECUTED: u16 = 103;
+/// A request of the model's own: the batch that it is made for, and a block.
 pub(crate) const CALL: u16 = 104;
 pub(crate) const RELEASE_ANSWERS: u16 = 105;
 pub(crate) const LOG: u16 = 106;
@@ -169,7 +170,7 @@ pub(crate) fn read_frame(input: &[u8]) -> Result<Option<Frame<'_>>, Broken> {
     Ok(input.get(HEAD..len).map(|body| Frame { kind, count, id, body, len }))
 }
 
-/// Numbers that fill the body of a release frame.
+/// Numbers that fill a body, or begin it.
 pub(crate) fn read_numbers(body: &[u8]) -> impl Iterator<Item = u64> + '_ {
     body.chunks_exact(8).filter_map(|chunk| chunk.try_into().ok().map(u64::from_le_bytes))
 }

@@ -297,9 +297,11 @@ impl Run<'_> {
     }
 
     fn called(&self, frame: &Frame<'_>) -> Result<(), End> {
-        let (block, _) = read_block(frame.body, 0).map_err(|Broken| End::Broken)?;
+        let on_behalf = read_numbers(frame.body).next();
+        let (block, _) = read_block(frame.body, 8).map_err(|Broken| End::Broken)?;
         let inputs = self.tensors(&block, frame.body);
-        calls::start(self.link, self.generation, frame.id, block.extras, inputs);
+        let call = calls::Call { generation: self.generation, id: frame.id, on_behalf };
+        calls::start(self.link, call, block.extras, inputs);
         Ok(())
     }
 

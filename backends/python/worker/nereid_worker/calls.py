@@ -32,7 +32,7 @@ class Calls:
         # Answers that a thread waits for, and what to do with all others, by the call's number.
         self._answers = {}
         self._receivers = {}
-        # What most requests carry besides their tensors, as JSON but for the batch it is made for.
+        # What most requests carry besides their tensors, as JSON.
         self._extras = {}
         channel.handlers[frames.CALL_ANSWER] = self._answered
         channel.handlers[frames.EXECUTE_NESTED] = self._nested_came
@@ -42,9 +42,7 @@ class Calls:
         if decoupled:
             return self._stream(request)
         call = self._send(request, self._plain_extras(request))
-        answers = self._answers
-        self.wait(lambda: call in answers)
-        return self._response(call, answers.pop(call))
+        return self._response(call, self._answer(call))
 
     def exec_async(self, request, decoupled):
         """As `exec`, but gives back at once what the event loop can wait for."""
@@ -87,7 +85,7 @@ class Calls:
                 extras[key] = value
         extras["model_name"] = request._model_name
         extras["model_version"] = request._model_version
-        return json.dumps(extras)
+        return json.dumps(extras).encode()
 
     def _plain_extras(self, request):
         """As `_extras_of`, put together only once for requests that look alike."""
@@ -108,8 +106,7 @@ class Calls:
             raise TritonModelException("BLS is only supported during the 'execute' function.")
         trace = request._trace
         on_behalf = batch.get() if trace is None else trace._frame
-        extras = '{"request": %d, %s' % (on_behalf, extras[1:])
-        block = self._codec.encode(request._inputs, extras.encode())
+        body = frames.NUMBER.pack(on_behalf) + self._codec.encode(request._inputs, extras)
         channel = self._channel
         with channel.lock:
             self._count += 1
@@ -117,7 +114,7 @@ class Calls:
             if receive is not None:
                 # Before another thread can read the answer.
                 self._receivers[call] = receive
-            channel.out.append(frames.frame(frames.CALL, call, 1, block))
+            channel.out.append(frames.frame(frames.CALL, call, 1, body))
             channel.flush()
         return call
 
@@ -137,14 +134,18 @@ class Calls:
             call = self._count
             self._channel.out.append(frames.frame(frames.CONTROL, call, 1, block))
         self._channel.flush()
-        answers = self._answers
-        self.wait(lambda: call in answers)
-        _, extras, _ = self._codec.decode(answers.pop(call), 0)
+        _, extras, _ = self._codec.decode(self._answer(call), 0)
         extras = json.loads(extras) if extras else {}
         error = errors.from_extras(extras)
         if error is not None:
             raise TritonModelException(error.message())
         return extras.get("parameters", {})
+
+    def _answer(self, call):
+        """Waits for the answer to a call."""
+        answers = self._answers
+        self.wait(lambda: call in answers)
+        return answers.pop(call)
 
     def wait(self, ready):
         """Reads until `ready()`, and meanwhile runs what this instance's own calls came back as."""
@@ -157,7 +158,9 @@ class Calls:
                 frame = nested.popleft()
             except IndexError:
                 continue
+            outer = batch.get()
             self.run_nested(*frame)
+            batch.set(outer)
             self._channel.flush()
 
     def _nested_came(self, count, frame_id, body):

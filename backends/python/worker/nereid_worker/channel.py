@@ -11,6 +11,9 @@ from nereid_worker import frames
 
 _HEAD = frames.HEAD.unpack_from
 
+# What one read takes. Its memory comes from the heap, unlike that of a larger one.
+_READ = 1 << 16
+
 
 class Channel:
     """Frames from and to the server.
@@ -32,48 +35,47 @@ class Channel:
         # Called when frames were read by a thread that did not wait for them.
         self.notify = None
         self.lock = threading.RLock()
-        self._buffer = bytearray(1 << 20)
-        self._view = memoryview(self._buffer)
-        self._filled = 0
+        # The start of a frame whose rest has not come, and how long both are together.
+        self._begun = bytearray()
+        self._wanted = 16
         self._turn = threading.Lock()
         self._arrived = threading.Condition(threading.Lock())
         self._waiters = 0
 
     def read_until(self, ready):
         """Reads until `ready()`."""
-        if self._turn.acquire(False):
-            self._read_in_turn(ready)
-            return
-        arrived = self._arrived
-        with arrived:
+        turn = self._turn
+        while True:
+            if turn.acquire(False):
+                try:
+                    while not ready():
+                        self._read()
+                        if self._waiters:
+                            self.wake()
+                        if self.notify is not None:
+                            self.notify()
+                    return
+                finally:
+                    self._end_turn()
+            if self._wait_for_turn(ready):
+                return
+
+    def _wait_for_turn(self, ready):
+        """Waits until another thread has read. Whether that brought what was waited for."""
+        with self._arrived:
             self._waiters += 1
             try:
                 while not ready():
-                    if not self._turn.acquire(False):
-                        arrived.wait()
-                        continue
-                    arrived.release()
-                    try:
-                        self._read_in_turn(ready)
-                    finally:
-                        arrived.acquire()
+                    if not self._turn.locked():
+                        return False
+                    self._arrived.wait()
+                return True
             finally:
                 self._waiters -= 1
 
-    def _read_in_turn(self, ready):
-        try:
-            while not ready():
-                self._read()
-                if self._waiters:
-                    self.wake()
-                if self.notify is not None:
-                    self.notify()
-        finally:
-            self._end_turn()
-
     def _end_turn(self):
         self._turn.release()
-        # Whoever failed to take the turn was counted before, so nobody is missed here.
+        # Whoever found it taken was counted before, or finds it free when it looks again.
         if self._waiters:
             self.wake()
 
@@ -93,40 +95,31 @@ class Channel:
 
     def _read(self):
         """Blocks until the server sends something."""
-        filled, view = self._filled, self._view
-        count = os.readv(self.requests, (view[filled:] if filled else view,))
-        if count == 0:
+        data = os.read(self.requests, _READ)
+        if not data:
             os._exit(0)  # The server is gone; nothing that this process knows matters any more.
-        filled += count
-        at = end = 0
+        if self._begun:
+            self._begun += data
+            if len(self._begun) < self._wanted:
+                return
+            data = bytes(self._begun)
+            self._begun.clear()
+        at, filled = 0, len(data)
         while filled - at >= 16:
-            length, kind, count, frame_id = _HEAD(view, at)
+            length, kind, count, frame_id = _HEAD(data, at)
             end = at + length
             if end > filled:
                 break
-            body = bytes(view[at + 16 : end])
+            body = data[at + 16 : end]
             at = end
             handler = self.handlers.get(kind)
             if handler is None:
                 self.pending.append((kind, count, frame_id, body))
             else:
                 handler(count, frame_id, body)
-        if at == filled:
-            self._filled = 0
-        elif at or end > len(view):
-            self._keep_rest(at, filled)
-        else:
-            self._filled = filled
-
-    def _keep_rest(self, at, filled):
-        """Leaves the start of a frame where there is room for all of it."""
-        rest = bytes(self._view[at:filled])
-        wanted = _HEAD(rest)[0] if len(rest) >= 16 else 0
-        if wanted > len(self._buffer):
-            self._buffer = bytearray(wanted)
-            self._view = memoryview(self._buffer)
-        self._view[: len(rest)] = rest
-        self._filled = len(rest)
+        if at < filled:
+            self._begun += data[at:]
+            self._wanted = _HEAD(data, at)[0] if filled - at >= 16 else 16
 
     def send(self, frame):
         """Writes a frame, and before it what has gathered."""

@@ -12,7 +12,7 @@ from nereid_worker import errors, frames, tensor
 from nereid_worker.datatypes import STRING
 
 _INLINE_BELOW = 1 << 16
-_DESCRIPTIONS_KEPT = 1024
+_KNOWN = 1024
 
 # Inputs that are kept are numbered from here: calls have small numbers.
 _KEPT = 1 << 62
@@ -27,7 +27,10 @@ class Codec:
         self._release = release
         self._lent = {}
         self._kept = itertools.count(_KEPT)
-        self._descriptions = {}
+        # The starts of blocks written before, and the tensors of blocks read before: most requests
+        # of a model look alike but for their numbers.
+        self._heads = {}
+        self._seen = {}
 
     def encode(self, tensors, extras=b"", taken=None):
         """A block with these tensors; large ones are put into the arena.
@@ -41,27 +44,39 @@ class Codec:
             except BaseException:
                 self.free(taken)
                 raise
-        key, places, data = [], [], []
+        key, data = [extras], [b""]
+        for one in tensors:
+            array, number = one._array, one._number
+            if array is None or number == STRING or array.nbytes >= _INLINE_BELOW:
+                return self._encode_placed(tensors, extras, taken)
+            packed = array.tobytes()
+            data.append(packed)
+            if len(packed) & 7:
+                data.append(frames.padding(len(packed)))
+            key += one._name, number, one._shape
+        key = tuple(key)
+        head = self._heads.get(key)
+        if head is None:
+            places = [(frames.INLINE, one._array.nbytes) for one in tensors]
+            data_len = sum(map(len, data))
+            head = frames.block(extras, _describe(tensors), places, data_len)
+            _remember(self._heads, key, head)
+        data[0] = head
+        return b"".join(data)
+
+    def _encode_placed(self, tensors, extras, taken):
+        """As `encode`, of tensors that are not all small and of numbers."""
+        places, data = [], [b""]
         for one in tensors:
             array = one._array
-            number = one._number
-            if array is None or number == STRING:
+            if array is None or one._number == STRING:
                 self._place_bytes(one._data, places, data, taken)
             elif array.nbytes < _INLINE_BELOW:
-                packed = array.tobytes()
-                places.append((frames.INLINE, len(packed)))
-                data.append(packed)
-                data.append(frames.padding(len(packed)))
+                self._place_bytes(array.tobytes(), places, data, taken)
             else:
                 places.append((self._place_array(array, taken), array.nbytes))
-            key.append((one._name, number, tuple(one._shape)))
-        key = tuple(key)
-        meta = self._descriptions.get(key)
-        if meta is None:
-            if len(self._descriptions) >= _DESCRIPTIONS_KEPT:
-                self._descriptions.clear()
-            meta = self._descriptions[key] = frames.describe(key)
-        return frames.block(extras, meta, places, b"".join(data))
+        data[0] = frames.block(extras, _describe(tensors), places, sum(map(len, data)))
+        return b"".join(data)
 
     def free(self, taken):
         """Gives chunks back that no frame has named."""
@@ -112,7 +127,7 @@ class Codec:
 
     def note(self, extras):
         """A block without tensors."""
-        return frames.block(json.dumps(extras).encode(), b"", (), b"")
+        return frames.block(json.dumps(extras).encode(), b"", (), 0)
 
     def decode(self, body, at, lender=None, borrowed=None):
         """The block at `at`: its tensors, its extras, and where the next one starts.
@@ -123,14 +138,17 @@ class Codec:
         """
         block_len, extras_len, meta_len, count = frames.BLOCK.unpack_from(body, at)
         start = at + 16
-        extras = body[start : start + extras_len]
+        extras = body[start : start + extras_len] if extras_len else b""
         start += (extras_len + 7) & ~7
-        meta = body[start : start + meta_len]
-        table = start + meta_len
-        data = table + 16 * count
+        data = start + meta_len + 16 * count
+        described = body[start:data]
+        seen = self._seen.get(described)
+        if seen is None:
+            seen = frames.read_tensors(described, meta_len)
+            if all(one[3] == frames.INLINE for one in seen):
+                _remember(self._seen, described, seen)
         tensors = []
-        for index, (name, number, shape) in enumerate(frames.read_meta(meta)):
-            location, length = frames.PLACE.unpack_from(body, table + 16 * index)
+        for name, number, shape, location, length in seen:
             if location == frames.INLINE:
                 # A copy of its own: the model may write to it and may keep it.
                 memory = bytearray(body[data : data + length])
@@ -167,3 +185,13 @@ class Codec:
         left.pop()
         if not left and self._lent.pop(lender, None) is not None:
             self._release(lender)
+
+
+def _describe(tensors):
+    return frames.describe([(one._name, one._number, tuple(one._shape)) for one in tensors])
+
+
+def _remember(known, key, value):
+    if len(known) >= _KNOWN:
+        known.clear()
+    known[key] = value

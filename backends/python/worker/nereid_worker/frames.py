@@ -32,12 +32,9 @@ INLINE = 0xFFFFFFFFFFFFFFFF
 HEAD = struct.Struct("<IHHQ")
 BLOCK = struct.Struct("<IIII")
 PLACE = struct.Struct("<QQ")
+NUMBER = struct.Struct("<Q")
 _TENSOR = struct.Struct("<HBB")
 _PADDING = (b"", b"\0" * 7, b"\0" * 6, b"\0" * 5, b"\0" * 4, b"\0" * 3, b"\0" * 2, b"\0")
-
-# Descriptors seen before, by their bytes: most requests of a model look alike.
-_metas = {}
-_METAS_KEPT = 1024
 
 
 def padding(length):
@@ -50,12 +47,13 @@ def frame(kind, frame_id, count=0, body=b""):
     return HEAD.pack(16 + len(body), kind, count, frame_id) + body
 
 
-def block(extras, meta, places, data):
-    """A block: `places` are (location, length) pairs, `data` the padded inline bytes."""
-    count = len(places)
-    table = PLACE.pack(*places[0]) if count == 1 else b"".join(PLACE.pack(*p) for p in places)
-    body = b"".join((extras, padding(len(extras)), meta, table, data))
-    return BLOCK.pack(16 + len(body), len(extras), len(meta), count) + body
+def block(extras, meta, places, data_len):
+    """A block up to its inline bytes, of which `data_len` follow with their padding; `places` are
+    (location, length) pairs."""
+    table = b"".join([PLACE.pack(*place) for place in places])
+    body = b"".join((extras, padding(len(extras)), meta, table))
+    length = 16 + len(body) + data_len
+    return BLOCK.pack(length, len(extras), len(meta), len(places)) + body
 
 
 def describe(tensors):
@@ -70,21 +68,16 @@ def describe(tensors):
     return b"".join(parts)
 
 
-def read_meta(meta):
-    """The (name, datatype number, shape) triples of a descriptor."""
-    known = _metas.get(meta)
-    if known is not None:
-        return known
+def read_tensors(described, meta_len):
+    """What a block says of its tensors: (name, datatype number, shape, location, length)."""
     tensors = []
-    at = 0
-    while at < len(meta):
-        name_len, number, ndim = _TENSOR.unpack_from(meta, at)
-        name = meta[at + 4 : at + 4 + name_len].decode()
+    at, place = 0, meta_len
+    while at < meta_len:
+        name_len, number, ndim = _TENSOR.unpack_from(described, at)
+        name = described[at + 4 : at + 4 + name_len].decode()
         at += (4 + name_len + 7) & ~7
-        shape = struct.unpack_from("<%dq" % ndim, meta, at)
+        shape = struct.unpack_from("<%dq" % ndim, described, at)
         at += 8 * ndim
-        tensors.append((name, number, shape))
-    if len(_metas) >= _METAS_KEPT:
-        _metas.clear()
-    _metas[meta] = tensors
+        tensors.append((name, number, shape, *PLACE.unpack_from(described, place)))
+        place += 16
     return tensors

@@ -151,7 +151,7 @@ class Worker:
     def execute(self, count, frame_id, body):
         """Runs one batch and puts its answer into the next write."""
         start = time.perf_counter()
-        outer = calls.batch.set(frame_id)
+        calls.batch.set(frame_id)
         requests, responses, borrowed = None, None, []
         try:
             requests = self._requests(count, frame_id, body, borrowed)
@@ -160,14 +160,14 @@ class Worker:
             answer = self._answer(requests, frame_id, responses)
         except BaseException as error:  # a model may even ask to exit
             answer = self._fail(frame_id, error, borrowed)
-        finally:
-            calls.batch.reset(outer)
-        self._forget(requests)
-        with self.channel.lock:
+        if self.watched:
+            self._forget(requests)
+        channel = self.channel
+        with channel.lock:
             requests = responses = None
             if borrowed:
-                self.channel.out.append(self.codec.keep(frame_id, borrowed))
-            self.channel.out.append(answer)
+                channel.out.append(self.codec.keep(frame_id, borrowed))
+            channel.out.append(answer)
         if time.perf_counter() - start > _SLOW:
             self.slow_left = _SLOW_LASTS
         if self.slow_left:
@@ -212,7 +212,8 @@ class Worker:
                 answer = self._answer(requests, frame_id, responses)
         except Exception as error:
             answer = self._fail(frame_id, error, borrowed)
-        self._forget(requests)
+        if self.watched:
+            self._forget(requests)
         with self.channel.lock:
             requests = responses = running = None
             if borrowed:
@@ -265,7 +266,7 @@ class Worker:
 
     def _forget(self, requests):
         """What was asked about the cancellation of requests that are over."""
-        if self.watched and not self.state.decoupled:
+        if not self.state.decoupled:
             for request in requests or ():
                 self.watched.discard((request._frame, request._index))
                 self.cancelled.discard((request._frame, request._index))
@@ -426,6 +427,8 @@ def _check_responses(requests, responses):
             % (len(requests), len(responses))
         )
     for request, response in zip(requests, responses):
+        if type(response) is InferenceResponse:
+            continue
         if response is None and (
             request._sender is not None or request._release_flags == _RESCHEDULE
         ):

@@ -105,26 +105,26 @@ class InferenceRequest:
         parameters: Optional[dict] = None,
     ):
         _check_request(inputs, requested_output_names, model_name)
-        _check_parameters(parameters)
         names = list(requested_output_names)
-        # Tells it from requests that carry something else besides their tensors, if that is little.
-        self._kind = (
-            None
-            if request_id or correlation_id or flags or timeout or parameters
-            else (model_name, model_version, *names)
-        )
+        if request_id == "" and correlation_id == flags == timeout == 0 and parameters is None:
+            # Tells it from requests that carry something else besides their tensors.
+            self._kind = (model_name, model_version, *names)
+            self._parsed = {"outputs": names}
+        else:
+            _check_parameters(parameters)
+            self._kind = None
+            self._parsed = {
+                "id": request_id,
+                "correlation_id": _correlation_id(correlation_id),
+                "outputs": names,
+                "flags": _unsigned("flags", flags),
+                "timeout": _unsigned("timeout", timeout),
+                "parameters": parameters or {},
+            }
         self._inputs = list(inputs)
         self._model_name = model_name
         self._model_version = model_version
         self._extras = b""
-        self._parsed = {
-            "id": request_id,
-            "correlation_id": _correlation_id(correlation_id),
-            "outputs": names,
-            "flags": _unsigned("flags", flags),
-            "timeout": _unsigned("timeout", timeout),
-            "parameters": parameters or {},
-        }
         self._frame = 0
         self._index = 0
         self._sender = None
@@ -246,8 +246,11 @@ def _check_request(inputs, requested_output_names, model_name):
         if not isinstance(tensor, Tensor):
             raise TypeError("inputs must hold Tensors, got %s" % type(tensor).__name__)
     names = requested_output_names
-    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+    if isinstance(names, str):
         raise TypeError("requested_output_names must be a list of str, got %r" % (names,))
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError("requested_output_names must be a list of str, got %r" % (names,))
 
 
 def _check_parameters(parameters):
@@ -285,9 +288,12 @@ def _worker():
     return loop.worker
 
 
+_new = InferenceRequest.__new__
+
+
 def received(inputs, extras, frame_id, index, state):
     """A request that came in a frame."""
-    request = InferenceRequest.__new__(InferenceRequest)
+    request = _new(InferenceRequest)
     request._inputs = inputs
     request._extras = extras
     request._parsed = None

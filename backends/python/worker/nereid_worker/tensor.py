@@ -24,7 +24,7 @@ class Tensor:
     `Tensor(name, array)` takes any numpy array; arrays of text become STRING tensors.
     """
 
-    __slots__ = ("_name", "_number", "_shape", "_data", "_array", "_keep", "__weakref__")
+    __slots__ = ("_name", "_number", "_shape", "_data", "_array", "__weakref__")
 
     def __init__(self, name: str, array: np.ndarray):
         if not isinstance(array, np.ndarray):
@@ -38,7 +38,6 @@ class Tensor:
         # The model may write to an array of strings before they are sent; numbers are sent as they
         # are then.
         self._data = pack_strings(array) if self._number == STRING else None
-        self._keep = None
 
     def name(self) -> str:
         """The tensor's name."""
@@ -114,13 +113,15 @@ class Tensor:
         return Tensor(name, array)
 
 
+_new = Tensor.__new__
+
+
 def received(name, number, shape, data):
     """A tensor that came in a frame: `data` is its memory."""
-    tensor = Tensor.__new__(Tensor)
+    tensor = _new(Tensor)
     tensor._name = name
     tensor._number = number
     tensor._shape = shape
     tensor._data = data
     tensor._array = None
-    tensor._keep = None
     return tensor

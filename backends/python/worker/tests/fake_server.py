@@ -154,11 +154,13 @@ class Server:
             return count
         if kind in (RELEASE_ANSWERS, KEEP):
             return list(struct.unpack("<%dQ" % (len(body) // 8), body))
-        blocks, at = [], 0
+        blocks, at = [], 8 if kind == CALL else 0
         for _ in range(count):
             blocks.append(self._block(body, at))
             at += struct.unpack_from("<I", body, at)[0]
         assert at == len(body)
+        if kind == CALL:
+            blocks[0][1]["request"] = struct.unpack_from("<Q", body)[0]
         return blocks
 
     def _block(self, body, at):
