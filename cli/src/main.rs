@@ -23,6 +23,11 @@ mod without_effect;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use mimalloc::MiMalloc;
+
+// A request takes some fifty small allocations on its way.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Serves a Triton model repository.
 #[derive(Parser)]

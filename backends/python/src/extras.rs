@@ -10,8 +10,9 @@ use serde_json::{Map, Value, json};
 
 use crate::link::Part;
 
-/// What a request carries besides its inputs.
-pub(crate) fn of_request(request: &Request) -> Vec<u8> {
+/// What a request carries besides its inputs. That it wants all `outputs` of the model in their
+/// order goes without saying.
+pub(crate) fn of_request(request: &Request, outputs: &[String]) -> Vec<u8> {
     let mut extras = Map::new();
     let mut set = |key: &str, given: bool, value: &dyn Fn() -> Value| {
         if given {
@@ -34,8 +35,8 @@ pub(crate) fn of_request(request: &Request) -> Vec<u8> {
     set("trace", context.is_some(), &|| json!(context));
     let window = request.window.as_ref().map(Window::size);
     set("window", window.is_some(), &|| json!(window));
-    let outputs = &request.requested_outputs;
-    set("outputs", !outputs.is_empty(), &|| json!(outputs));
+    let wanted = &request.requested_outputs;
+    set("outputs", !wanted.is_empty() && wanted != outputs, &|| json!(wanted));
     if extras.is_empty() { Vec::new() } else { Value::Object(extras).to_string().into_bytes() }
 }
 

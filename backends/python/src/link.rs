@@ -12,7 +12,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use nereid_backend::{Batch, Host, ModelSource, Placement};
 use nereid_inference::{Cancellation, Error, Response, Result};
-use nereid_model_config::ModelConfig;
 use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
@@ -40,8 +39,10 @@ pub(crate) struct Link {
     /// Of the instance.
     pub(crate) name: String,
     pub(crate) model: String,
-    /// The outputs that its configuration names, states of sequences among them.
-    pub(crate) outputs: Vec<String>,
+    /// The outputs that its configuration names.
+    outputs: Vec<String>,
+    /// The outputs that are the states of sequences.
+    states: Vec<String>,
     /// Among the instances of the model.
     pub(crate) index: usize,
     pub(crate) host: Host,
@@ -112,7 +113,8 @@ impl Link {
         Self {
             name: placement.name.clone(),
             model: source.name.clone(),
-            outputs: named_outputs(&source.config),
+            outputs: source.config.output.iter().map(|output| output.name.clone()).collect(),
+            states: source.config.hidden_states().map(|state| state.output_name.clone()).collect(),
             index: placement.index,
             host,
             peers,
@@ -129,6 +131,11 @@ impl Link {
             given_up: Notify::new(),
             last_words: Mutex::default(),
         }
+    }
+
+    /// Whether the model's configuration knows an output.
+    pub(crate) fn knows(&self, output: &str) -> bool {
+        self.outputs.iter().chain(&self.states).any(|known| known == output)
     }
 
     /// Seventh stop of a request, on its way into a worker.
@@ -162,7 +169,7 @@ impl Link {
             let start = begin_frame(out, kind, batch.requests.len(), id);
             for request in &batch.requests {
                 let tensors = outgoing(&self.host.arena, &request.inputs);
-                write_block(out, &extras::of_request(request), &tensors);
+                write_block(out, &extras::of_request(request, &self.outputs), &tensors);
             }
             end_frame(out, start);
         });
@@ -548,11 +555,6 @@ impl Link {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn named_outputs(config: &ModelConfig) -> Vec<String> {
-    let states = config.hidden_states().map(|state| &state.output_name);
-    config.output.iter().map(|output| &output.name).chain(states).cloned().collect()
 }
 
 /// Writes until the pipe is full; how much it took. A broken pipe takes everything: the reader of

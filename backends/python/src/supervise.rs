@@ -389,7 +389,7 @@ impl Run<'_> {
     /// The tensors of a response, without those that the model's configuration does not know.
     fn outputs(&self, block: &Block<'_>, body: &[u8]) -> Result<Vec<Tensor>> {
         let mut outputs = self.tensors(block, body)?;
-        outputs.retain(|output| self.link.outputs.contains(&output.name));
+        outputs.retain(|output| self.link.knows(&output.name));
         Ok(outputs)
     }
 

@@ -9,7 +9,7 @@ from typing import Any, Dict, Optional, Sequence, Type, Union
 
 import numpy as np
 
-from nereid_worker import importing as _importing, loop as _loop
+from nereid_worker import current as _current, importing as _importing
 from nereid_worker.datatypes import (
     NUMPY_OF as _NUMPY_OF,
     NAME_OF as _NAME_OF,
@@ -71,10 +71,10 @@ class Logger:
         """Logs a message at `Logger.INFO`, `WARNING`, `ERROR` or `VERBOSE`."""
         if level not in (Logger.INFO, Logger.WARNING, Logger.ERROR, Logger.VERBOSE):
             raise TypeError("unknown level: %r" % (level,))
-        if _loop.worker is None:
+        if _current.worker is None:
             print("%s: %s" % (level, message))
         else:
-            _loop.worker.log(level, str(message))
+            _current.worker.log(level, str(message))
 
     @staticmethod
     def log_info(message: str) -> None:
@@ -132,11 +132,11 @@ def is_model_ready(model_name: str, model_version: str = "") -> bool:
 
 
 def _ask(asked: Dict[str, Any], tensors: Sequence[Tensor] = ()) -> Dict[str, Any]:
-    if _loop.worker is None:
+    if _current.worker is None:
         raise TritonModelException("models can only be looked after with a server: none is here")
-    if _loop.worker.finalizing:
+    if _current.worker.finalizing:
         raise TritonModelException("models cannot be looked after in the 'finalize' function")
-    return _loop.worker.calls.ask(asked, tensors)
+    return _current.worker.calls.ask(asked, tensors)
 
 
 def get_input_tensor_by_name(request: InferenceRequest, name: str) -> Optional[Tensor]:

@@ -255,7 +255,7 @@ fn read_parameters(parameters: &[Member], request: &mut InferRequest) -> Result<
                 request.format.binary_by_default = value.as_bool(key)?;
             }
             ParameterKey::Custom => {
-                request.parameters.push((key.clone(), custom_parameter(key, value)?));
+                request.parameters.push((key.to_string(), custom_parameter(key, value)?));
             }
         }
     }
@@ -288,8 +288,8 @@ struct Inputs<'a> {
 
 /// Where the elements of an input are.
 enum Source<'a> {
-    Json(&'a Value),
-    Tail(&'a Value),
+    Json(&'a Value<'a>),
+    Tail(&'a Value<'a>),
     Region(RegionRange),
 }
 
@@ -298,7 +298,7 @@ impl Inputs<'_> {
     fn read(&mut self, input: &Value) -> Result<(Tensor, Option<RegionRange>)> {
         let source = source(input)?;
         let name = input.member("name")?.as_string("name")?;
-        let datatype = input.member("datatype")?.as_string("datatype")?;
+        let datatype = input.member("datatype")?.as_str("datatype")?;
         let datatype = DataType::from_name(&datatype);
         let shape = read_shape(&name, input.member("shape")?.as_array("shape")?)?;
         let mut range = None;
@@ -383,7 +383,7 @@ pub(crate) fn check_input_size(
 }
 
 /// An input must say in exactly one way where its elements are; Triton checks this first.
-fn source(input: &Value) -> Result<Source<'_>> {
+fn source<'a>(input: &'a Value<'a>) -> Result<Source<'a>> {
     let data = input.get("data");
     let parameters = input.get("parameters");
     let parameter = |key| parameters.and_then(|parameters| parameters.get(key));

@@ -92,7 +92,7 @@ pub fn parse_unload_request(body: &[u8]) -> Result<bool> {
 }
 
 /// These bodies may be left out.
-fn document(body: &[u8]) -> Result<Value> {
+fn document(body: &[u8]) -> Result<Value<'_>> {
     if body.is_empty() { Ok(Value::Object(Vec::new())) } else { parse(body) }
 }
 

@@ -80,7 +80,7 @@ pub fn parse_cuda_register_request(body: &[u8]) -> Result<CudaRegisterRequest> {
     Ok(CudaRegisterRequest { handle, device, byte_size })
 }
 
-fn member<'a>(object: &'a Value, name: &str) -> Result<&'a Value> {
+fn member<'a>(object: &'a Value<'a>, name: &str) -> Result<&'a Value<'a>> {
     object.get(name).ok_or_else(|| {
         Error::invalid_arg(format!("Shared memory register request has no '{name}' field"))
     })

@@ -143,25 +143,30 @@ class Calls:
 
     def _answer(self, call):
         """Waits for the answer to a call."""
-        answers = self._answers
-        self.wait(lambda: call in answers)
+        answers, nested = self._answers, self.nested
+        while call not in answers:
+            self._channel.read_until(lambda: call in answers or nested)
+            if nested and call not in answers:
+                self._run_nested()
         return answers.pop(call)
 
     def wait(self, ready):
         """Reads until `ready()`, and meanwhile runs what this instance's own calls came back as."""
         nested = self.nested
-        while True:
+        while not ready():
             self._channel.read_until(lambda: ready() or nested)
-            if ready():
-                return
-            try:
-                frame = nested.popleft()
-            except IndexError:
-                continue
-            outer = batch.get()
-            self.run_nested(*frame)
-            batch.set(outer)
-            self._channel.flush()
+            if nested and not ready():
+                self._run_nested()
+
+    def _run_nested(self):
+        try:
+            frame = self.nested.popleft()
+        except IndexError:
+            return  # Another thread was faster.
+        outer = batch.get()
+        self.run_nested(*frame)
+        batch.set(outer)
+        self._channel.flush()
 
     def _nested_came(self, count, frame_id, body):
         self.nested.append((count, frame_id, body))

@@ -5,7 +5,7 @@ numbers to it: the datatype that stands in a capsule is changed on the way in an
 """
 
 import ctypes
-from typing import Any, Tuple
+from typing import Any, Optional, Tuple
 
 import numpy as np
 
@@ -13,10 +13,11 @@ from nereid_worker.datatypes import BF16, number_of
 
 CPU = 1
 
-# `DLDataTypeCode`, and where in a `DLTensor` the device (type, number) and the datatype (code, bits)
-# stand: behind the address, and behind that and the number of dimensions.
+# The CPU's memory, and such of CUDA and ROCm as the CPU can read: pinned and managed.
+READABLE = (CPU, 3, 11, 13)
+
+# `DLDataTypeCode`.
 _UINT, _BFLOAT, _BOOL = 1, 4, 6
-_DEVICE_AT, _DATATYPE_AT = 8, 20
 
 _FRESH = b"dltensor"
 
@@ -25,6 +26,22 @@ _get_pointer.restype = ctypes.c_void_p
 _get_pointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
 _is_valid = ctypes.pythonapi.PyCapsule_IsValid
 _is_valid.argtypes = [ctypes.py_object, ctypes.c_char_p]
+
+
+_CAPSULE = type(np.empty(0).__dlpack__())
+
+
+class _Head(ctypes.Structure):
+    """The start of a `DLTensor`."""
+
+    _fields_ = [
+        ("data", ctypes.c_void_p),
+        ("device", ctypes.c_int32),
+        ("device_number", ctypes.c_int32),
+        ("ndim", ctypes.c_int32),
+        ("code", ctypes.c_uint8),
+        ("bits", ctypes.c_uint8),
+    ]
 
 
 class NotContiguous(Exception):
@@ -41,9 +58,9 @@ def capsule_of(array: np.ndarray, number: int) -> Any:
         array = array.copy()
     capsule = array.__dlpack__()
     if number == BF16:
-        _datatype(capsule)[0] = _BFLOAT
+        _head(capsule).code = _BFLOAT
     elif is_bool:
-        _datatype(capsule)[0] = _BOOL
+        _head(capsule).code = _BOOL
     return capsule
 
 
@@ -53,7 +70,7 @@ def array_of(tensor: Any) -> Tuple[np.ndarray, int]:
     if isinstance(tensor, np.ndarray):
         return _contiguous(tensor), number_of(tensor.dtype)
     if is_capsule(tensor):
-        return _from_capsule(tensor)
+        return _from_capsule(tensor, _head(tensor))
     if hasattr(tensor, "detach"):
         tensor = tensor.detach()  # torch refuses to export what requires gradients.
     try:
@@ -62,7 +79,18 @@ def array_of(tensor: Any) -> Tuple[np.ndarray, int]:
         if not hasattr(tensor, "numpy"):  # Older versions of torch do not export booleans.
             raise
         return array_of(tensor.numpy())
-    return _from_capsule(capsule)
+    return _from_capsule(capsule, _head(capsule))
+
+
+def array_of_plain(tensor: Any) -> Optional[Tuple[np.ndarray, int]]:
+    """As `array_of`, of a capsule that numpy takes as it is, as most are; None of anything else."""
+    if type(tensor) is not _CAPSULE:
+        return None
+    try:
+        array = _contiguous(np.from_dlpack(_Capsule(tensor)))
+    except (BufferError, RuntimeError, TypeError, ValueError):
+        return None
+    return array, number_of(array.dtype)
 
 
 def is_capsule(tensor: Any) -> bool:
@@ -72,24 +100,23 @@ def is_capsule(tensor: Any) -> bool:
 
 def device_of(capsule: Any) -> Tuple[int, int]:
     """Type and number of the device that the memory of a capsule belongs to."""
-    kind, number = (ctypes.c_int32 * 2).from_address(_get_pointer(capsule, _FRESH) + _DEVICE_AT)
-    return kind, number
+    head = _head(capsule)
+    return head.device, head.device_number
 
 
-def _from_capsule(capsule):
-    datatype = _datatype(capsule)
-    code, bits = datatype
-    if code == _BOOL or (code, bits) == (_BFLOAT, 16):
-        datatype[0] = _UINT
+def _from_capsule(capsule, head):
+    code = head.code
+    if code == _BOOL or code == _BFLOAT and head.bits == 16:
+        head.code = _UINT
     array = _contiguous(np.from_dlpack(_Capsule(capsule)))
     if code == _BOOL:
         array = array.view(np.bool_)
     return array, BF16 if code == _BFLOAT else number_of(array.dtype)
 
 
-def _datatype(capsule):
-    """Code and bits of the datatype in a capsule, to read and to write."""
-    return (ctypes.c_uint8 * 2).from_address(_get_pointer(capsule, _FRESH) + _DATATYPE_AT)
+def _head(capsule):
+    """The start of the tensor in a capsule that nobody has taken, to read and to write."""
+    return _Head.from_address(_get_pointer(capsule, _FRESH))
 
 
 def _contiguous(array):
@@ -100,6 +127,8 @@ def _contiguous(array):
 
 class _Capsule:
     """Lets numpy take a bare capsule."""
+
+    __slots__ = ("_capsule",)
 
     def __init__(self, capsule):
         self._capsule = capsule

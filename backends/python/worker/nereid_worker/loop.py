@@ -11,7 +11,7 @@ import threading
 import time
 import traceback
 
-from nereid_worker import calls, errors, frames, messages
+from nereid_worker import calls, current, errors, frames, messages
 from nereid_worker.channel import Channel
 from nereid_worker.codec import Codec
 from nereid_worker.errors import Refusal
@@ -19,9 +19,6 @@ from nereid_worker.importing import describe_error, import_model
 from nereid_worker.memory import Arena
 from nereid_worker.messages import InferenceResponse
 from nereid_worker.sender import InferenceResponseSender
-
-# The worker of this process, while there is a server.
-worker = None
 
 # A batch that takes longer (seconds) is answered at once, and so are this many after it: answers
 # share a write only where a write is a good part of what a batch costs.
@@ -411,7 +408,7 @@ def _refuse_responses(responses):
     if responses is not None:
         raise Refusal(
             "Python model '%s' is using the decoupled mode and the execute function must return "
-            "None." % worker.state.model_name
+            "None." % current.worker.state.model_name
         )
 
 
@@ -442,8 +439,7 @@ def _check_responses(requests, responses):
 
 def run():
     """Runs the worker of this process to its end."""
-    global worker
     # What a crash in native code leaves behind: the Python lines that led there.
     faulthandler.enable()
-    worker = Worker()
-    return worker.run()
+    current.worker = Worker()
+    return current.worker.run()

@@ -4,6 +4,7 @@ import json
 import operator
 from typing import TYPE_CHECKING, Any, Awaitable, List, Literal, Optional, Sequence, Union, overload
 
+from nereid_worker import current
 from nereid_worker.errors import TritonError, TritonModelException
 from nereid_worker.tensor import Tensor
 
@@ -281,11 +282,10 @@ def _unsigned(name, value):
 
 
 def _worker():
-    from nereid_worker import loop
-
-    if loop.worker is None:
+    worker = current.worker
+    if worker is None:
         raise TritonModelException("requests to other models need the server: none is here")
-    return loop.worker
+    return worker
 
 
 _new = InferenceRequest.__new__

@@ -3,17 +3,11 @@
 import itertools
 from typing import Dict, List, Optional
 
-from nereid_worker import calls, frames
+from nereid_worker import calls, current, frames
 from nereid_worker.errors import TritonModelException
 
 _numbers = itertools.count(1)
 _KINDS = ("COUNTER", "GAUGE", "HISTOGRAM")
-
-
-def _worker():
-    from nereid_worker import loop
-
-    return loop.worker
 
 
 class _Kept:
@@ -21,12 +15,12 @@ class _Kept:
 
     def __init__(self, **description):
         self._id = next(_numbers)
-        worker = _worker()
+        worker = current.worker
         if worker is not None:
             worker.calls.ask({"id": self._id, **description})
 
     def __del__(self):
-        worker = _worker()
+        worker = current.worker
         if worker is not None:
             note = worker.codec.note({"do": "forget", "id": self._id})
             worker.channel.later(frames.frame(frames.METRIC, 0, 1, note))
@@ -81,13 +75,13 @@ class Metric(_Kept):
     def value(self) -> float:
         """The present value of a counter or a gauge, as all instances together have made it."""
         self._refuse(MetricFamily.HISTOGRAM, "Value")
-        worker = _worker()
+        worker = current.worker
         if worker is None:
             return self._value
         return worker.calls.ask({"do": "metric_value", "id": self._id})["value"]
 
     def _tell(self, do, value):
-        worker = _worker()
+        worker = current.worker
         if worker is None:
             return
         note = worker.codec.note({"do": do, "id": self._id, "value": float(value)})

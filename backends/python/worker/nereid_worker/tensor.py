@@ -96,13 +96,16 @@ class Tensor:
 
         The memory must be C-contiguous. A tensor of a GPU is copied into the CPU's memory.
         """
-        if not dlpack.is_capsule(tensor) and not hasattr(tensor, "__dlpack__"):
-            raise TritonModelException(
-                "Provided tensor is not supported. Tensor must be a DLPack capsule or have "
-                "`__dlpack__` and `__dlpack_device__` attributes"
-            )
         try:
-            array, number = dlpack.array_of(device.on_cpu(tensor))
+            found = dlpack.array_of_plain(tensor)
+            if found is None:
+                if not dlpack.is_capsule(tensor) and not hasattr(tensor, "__dlpack__"):
+                    raise TritonModelException(
+                        "Provided tensor is not supported. Tensor must be a DLPack capsule or "
+                        "have `__dlpack__` and `__dlpack_device__` attributes"
+                    )
+                found = dlpack.array_of(device.on_cpu(tensor))
+            array, number = found
         except dlpack.NotContiguous:
             raise TritonModelException(
                 "DLPack tensor is not contiguous. Only contiguous DLPack tensors that are stored "

@@ -25,7 +25,7 @@ const SURE_DIGITS: usize = 19;
 
 /// Reads the number (or `NaN`, `Infinity`, `Inf` with an optional minus) at the start of `text`;
 /// its value and its length.
-pub(super) fn read(text: &[u8]) -> Result<(Value, usize), Refusal> {
+pub(super) fn read(text: &[u8]) -> Result<(Value<'static>, usize), Refusal> {
     if let Some((value, len)) = word(text)? {
         return Ok((Value::Double(value), len));
     }
@@ -151,7 +151,7 @@ impl Scan {
         self.exponent.saturating_add(self.digits as i64) > 300
     }
 
-    fn value(&self, text: &[u8]) -> Result<Value, Refusal> {
+    fn value(&self, text: &[u8]) -> Result<Value<'static>, Refusal> {
         if self.digits > SURE_DIGITS {
             return self.long_value(text);
         }
@@ -176,7 +176,7 @@ impl Scan {
         }
     }
 
-    fn long_value(&self, text: &[u8]) -> Result<Value, Refusal> {
+    fn long_value(&self, text: &[u8]) -> Result<Value<'static>, Refusal> {
         let number = std::str::from_utf8(text).map_err(|_| (INVALID, 0))?;
         if self.whole && self.negative {
             if let Ok(value) = number.parse() {
@@ -190,7 +190,7 @@ impl Scan {
         self.double(text)
     }
 
-    fn double(&self, text: &[u8]) -> Result<Value, Refusal> {
+    fn double(&self, text: &[u8]) -> Result<Value<'static>, Refusal> {
         // Only ASCII was scanned.
         let number = std::str::from_utf8(text).map_err(|_| (INVALID, 0))?;
         match number.parse::<f64>() {

@@ -1,7 +1,10 @@
 //! Reads JSON text into a [`Value`], except for the arrays that hold tensors.
 
+use std::borrow::Cow;
+
 use nereid_inference::{Error, Result};
 
+use super::value::lossy;
 use super::{Value, number};
 
 /// Levels of arrays and objects, and again as many inside a tensor's `data`, where Triton counts
@@ -9,16 +12,16 @@ use super::{Value, number};
 const MAX_DEPTH: usize = 100;
 
 /// Parses a whole document. Tensors are the arrays of members called `data`.
-pub(crate) fn parse(text: &[u8]) -> Result<Value> {
+pub(crate) fn parse(text: &[u8]) -> Result<Value<'_>> {
     document(Parser::at(text, 0))
 }
 
 /// Parses a whole document in which the array of any member may be a tensor.
-pub(crate) fn parse_flat(text: &[u8]) -> Result<Value> {
+pub(crate) fn parse_flat(text: &[u8]) -> Result<Value<'_>> {
     document(Parser { is_tensor: |_| true, ..Parser::at(text, 0) })
 }
 
-fn document(mut parser: Parser<'_>) -> Result<Value> {
+fn document(mut parser: Parser<'_>) -> Result<Value<'_>> {
     let text = parser.text;
     parser.skip_space();
     if parser.at == text.len() {
@@ -62,7 +65,7 @@ impl<'a> Parser<'a> {
         Error::internal(format!("failed to parse the request JSON buffer: {message} at {at}"))
     }
 
-    pub(super) fn value(&mut self) -> Result<Value> {
+    pub(super) fn value(&mut self) -> Result<Value<'a>> {
         match self.peek() {
             Some(b'{') => self.nested(Self::object),
             Some(b'[') => self.nested(Self::array),
@@ -74,7 +77,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn nested(&mut self, read: fn(&mut Self) -> Result<Value>) -> Result<Value> {
+    fn nested(&mut self, read: fn(&mut Self) -> Result<Value<'a>>) -> Result<Value<'a>> {
         if self.depth == self.max_depth {
             return Err(Error::invalid_arg(format!(
                 "JSON nesting depth exceeds maximum allowed limit ({MAX_DEPTH})"
@@ -87,7 +90,7 @@ impl<'a> Parser<'a> {
         value
     }
 
-    fn word(&mut self, word: &str, value: Value) -> Result<Value> {
+    fn word(&mut self, word: &str, value: Value<'a>) -> Result<Value<'a>> {
         if self.text[self.at..].starts_with(word.as_bytes()) {
             self.at += word.len();
             return Ok(value);
@@ -97,14 +100,14 @@ impl<'a> Parser<'a> {
         Err(self.error("Invalid value.", self.at + same))
     }
 
-    pub(super) fn number(&mut self) -> Result<Value> {
+    pub(super) fn number(&mut self) -> Result<Value<'a>> {
         let (value, len) = number::read(&self.text[self.at..])
             .map_err(|(message, offset)| self.error(message, self.at + offset))?;
         self.at += len;
         Ok(value)
     }
 
-    fn array(&mut self) -> Result<Value> {
+    fn array(&mut self) -> Result<Value<'a>> {
         let mut values = Vec::new();
         self.elements(|parser| parser.value().map(|value| values.push(value)))?;
         Ok(Value::Array(values))
@@ -122,7 +125,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Checks an array without keeping it.
-    fn skip_array(&mut self) -> Result<Value> {
+    fn skip_array(&mut self) -> Result<Value<'a>> {
         self.elements(Self::skip)?;
         Ok(Value::Null)
     }
@@ -177,7 +180,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    fn object(&mut self) -> Result<Value> {
+    fn object(&mut self) -> Result<Value<'a>> {
         let mut members = Vec::new();
         self.skip_space();
         if self.peek() == Some(b'}') {
@@ -189,7 +192,7 @@ impl<'a> Parser<'a> {
             if self.peek() != Some(b'"') {
                 return Err(self.error("Missing a name for object member.", self.at));
             }
-            let name = String::from_utf8_lossy(&self.string()?).into_owned();
+            let name = text_of(self.string()?);
             self.skip_space();
             if self.peek() != Some(b':') {
                 return Err(self.error("Missing a colon after a name of object member.", self.at));
@@ -212,7 +215,7 @@ impl<'a> Parser<'a> {
         Ok(Value::Object(members))
     }
 
-    fn member_value(&mut self, name: &str) -> Result<Value> {
+    fn member_value(&mut self, name: &str) -> Result<Value<'a>> {
         if self.peek() != Some(b'[') || !(self.is_tensor)(name) {
             return self.value();
         }
@@ -227,11 +230,18 @@ impl<'a> Parser<'a> {
         Ok(Value::Data(start..self.at))
     }
 
-    pub(super) fn string(&mut self) -> Result<Vec<u8>> {
-        let mut string = Vec::new();
+    pub(super) fn string(&mut self) -> Result<Cow<'a, [u8]>> {
         self.at += 1;
+        let text = self.text;
+        let start = &text[self.at..];
+        let plain = plain_len(start);
+        if start.get(plain) == Some(&b'"') {
+            self.at += plain + 1;
+            return Ok(Cow::Borrowed(&start[..plain]));
+        }
+        let mut string = Vec::new();
         loop {
-            let rest = &self.text[self.at..];
+            let rest = &text[self.at..];
             let plain = plain_len(rest);
             string.extend_from_slice(&rest[..plain]);
             self.at += plain;
@@ -249,7 +259,7 @@ impl<'a> Parser<'a> {
             }
         }
         self.at += 1;
-        Ok(string)
+        Ok(Cow::Owned(string))
     }
 
     fn escape(&mut self, string: &mut Vec<u8>) -> Result<()> {
@@ -316,6 +326,14 @@ impl<'a> Parser<'a> {
     }
 }
 
+/// A name as text, whatever its bytes are.
+fn text_of(name: Cow<'_, [u8]>) -> Cow<'_, str> {
+    match name {
+        Cow::Borrowed(bytes) => lossy(bytes),
+        Cow::Owned(bytes) => Cow::Owned(lossy(&bytes).into_owned()),
+    }
+}
+
 /// How many bytes at the start of `text` stand for themselves in a string.
 fn plain_len(text: &[u8]) -> usize {
     text.iter().take_while(|&&byte| byte != b'"' && byte != b'\\' && byte >= 0x20).count()
@@ -374,8 +392,8 @@ mod tests {
         assert!(matches!(values[3], Value::Double(nan) if nan.is_nan()));
         assert_eq!(value.get("data"), Some(&Value::Data(37..46)));
         let escaped = parse(br#""\u0041\ud83d\ude00\n""#).unwrap();
-        assert_eq!(escaped, Value::String("A😀\n".into()));
-        assert_eq!(parse(br#""\udc00""#).unwrap(), Value::String(vec![0xED, 0xB0, 0x80]));
+        assert_eq!(escaped, Value::String("A😀\n".as_bytes().into()));
+        assert_eq!(parse(br#""\udc00""#).unwrap(), Value::String(vec![0xED, 0xB0, 0x80].into()));
     }
 
     #[test]
