@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Compares with a Triton server on this machine, in one run, alternating, and prints a table: Python
-# models alone, from the response cache, as an ensemble, as BLS, and with a picture of 6.2 MB; over
+# models alone, batched, from the response cache, as an ensemble, as BLS (also several at a time, which
+# Triton does not do), and with a picture of 6.2 MB; over
 # HTTP, gRPC and system shared memory; concurrency 1 and 8; medians over the rounds.
 #   TRITON_URL=localhost:8000 TRITON_GRPC=localhost:8001 scripts/bench.sh [ROUNDS] [FILTER]
 # The Triton server must be serving tests/bench_models with --cache-config=local,size=100000000.
@@ -31,8 +32,8 @@ done
 measure() { # name model protocol concurrency url
   local shape=IN:16 how=(-i http)
   case $2 in
-    bls3) shape=IN:1,16 ;;
-    image_py) shape=IN:1080,1920,3 ;;
+    bls3*) shape=IN:1,16 ;;
+    image*) shape=IN:1080,1920,3 ;;
   esac
   case $3 in
     grpc) how=(-i grpc) ;;
@@ -47,9 +48,9 @@ measure() { # name model protocol concurrency url
 }
 
 for _ in $(seq "$rounds"); do
-  for model in identity_py cached_py ensemble3 bls3 image_py; do
+  for model in identity_py batching_py cached_py ensemble3 bls3 bls3_threads image_py image_size_py; do
     protocols="http grpc"
-    [ $model != image_py ] || protocols="http grpc http+shm grpc+shm"
+    [[ $model != image* ]] || protocols="http grpc http+shm grpc+shm"
     for protocol in $protocols; do
       for concurrency in 1 8; do
         echo "$model $protocol $concurrency" | grep -qE "$filter" || continue

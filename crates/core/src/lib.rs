@@ -30,6 +30,7 @@ mod ordering;
 mod overrides;
 mod parallel;
 mod pool;
+mod precise;
 mod regions;
 mod registered;
 mod regroup;

@@ -15,6 +15,7 @@ use tokio::runtime::Handle;
 use crate::instances::Instances;
 use crate::limits::Limits;
 use crate::ordering::Ordering;
+use crate::precise;
 use crate::scheduling::Scheduling;
 use crate::seat::Runner;
 use crate::seats::Seats;
@@ -232,7 +233,7 @@ impl Pool {
         // Whoever still waits keeps the pool alive; a timer must not.
         let pool = Arc::downgrade(self);
         self.reactor.spawn(async move {
-            tokio::time::sleep_until(until.into()).await;
+            precise::sleep_until(until).await;
             if let Some(pool) = pool.upgrade() {
                 pool.timer_fired(until);
             }

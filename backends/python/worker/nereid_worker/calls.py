@@ -145,7 +145,7 @@ class Calls:
         """Waits for the answer to a call."""
         answers, nested = self._answers, self.nested
         while call not in answers:
-            self._channel.read_until(lambda: call in answers or nested)
+            self._channel.turns.wait(lambda: call in answers or nested)
             if nested and call not in answers:
                 self._run_nested()
         return answers.pop(call)
@@ -154,7 +154,7 @@ class Calls:
         """Reads until `ready()`, and meanwhile runs what this instance's own calls came back as."""
         nested = self.nested
         while not ready():
-            self._channel.read_until(lambda: ready() or nested)
+            self._channel.turns.wait(lambda: ready() or nested)
             if nested and not ready():
                 self._run_nested()
 

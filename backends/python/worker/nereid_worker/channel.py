@@ -8,6 +8,7 @@ from collections import deque
 import numpy as np
 
 from nereid_worker import frames
+from nereid_worker.turns import Turns
 
 _HEAD = frames.HEAD.unpack_from
 
@@ -16,13 +17,13 @@ _READ = 1 << 16
 
 
 class Channel:
-    """Frames from and to the server.
+    """Frames from and to the server. `work` tells how much waits to be run.
 
     Requests wait in the pipe while the model computes; all that one read brings is answered with
-    one write. Any number of threads may wait for a frame: one of them reads for all.
+    one write.
     """
 
-    def __init__(self, requests, answers):
+    def __init__(self, requests, answers, work):
         self.requests = requests
         self.answers = answers
         # What to do with a frame of some kind, in whatever thread has read it. Frames of other
@@ -32,66 +33,15 @@ class Channel:
         self.out = []
         # Numbers of answers whose memory is not used any more.
         self.released = []
-        # Called when frames were read by a thread that did not wait for them.
-        self.notify = None
         self.lock = threading.RLock()
         # The start of a frame whose rest has not come, and how long both are together.
         self._begun = bytearray()
         self._wanted = 16
-        self._turn = threading.Lock()
-        self._arrived = threading.Condition(threading.Lock())
-        self._waiters = 0
-
-    def read_until(self, ready):
-        """Reads until `ready()`."""
-        turn = self._turn
-        while True:
-            if turn.acquire(False):
-                try:
-                    while not ready():
-                        self._read()
-                        if self._waiters:
-                            self.wake()
-                        if self.notify is not None:
-                            self.notify()
-                    return
-                finally:
-                    self._end_turn()
-            if self._wait_for_turn(ready):
-                return
-
-    def _wait_for_turn(self, ready):
-        """Waits until another thread has read. Whether that brought what was waited for."""
-        with self._arrived:
-            self._waiters += 1
-            try:
-                while not ready():
-                    if not self._turn.locked():
-                        return False
-                    self._arrived.wait()
-                return True
-            finally:
-                self._waiters -= 1
-
-    def _end_turn(self):
-        self._turn.release()
-        # Whoever found it taken was counted before, or finds it free when it looks again.
-        if self._waiters:
-            self.wake()
-
-    def wake(self):
-        """Lets all waiting threads look again at what they wait for."""
-        with self._arrived:
-            self._arrived.notify_all()
+        self.turns = Turns(self._read, work)
 
     def read_what_is_there(self):
         """Reads without waiting."""
-        if self._turn.acquire(False):
-            try:
-                if select.select([self.requests], (), (), 0)[0]:
-                    self._read()
-            finally:
-                self._end_turn()
+        self.turns.read_if(lambda: select.select([self.requests], (), (), 0)[0])
 
     def _read(self):
         """Blocks until the server sends something."""

@@ -47,7 +47,7 @@ class Worker:
     def __init__(self):
         self.arena = Arena(int(os.environ["NEREID_ARENA_FD"]), int(os.environ["NEREID_ARENA_LEN"]))
         self.channel = Channel(
-            int(os.environ["NEREID_REQUESTS_FD"]), int(os.environ["NEREID_ANSWERS_FD"])
+            int(os.environ["NEREID_REQUESTS_FD"]), int(os.environ["NEREID_ANSWERS_FD"]), self.work
         )
         self.codec = Codec(self.arena, lambda answer: self.channel.released.append(answer))
         self.calls = calls.Calls(self.channel, self.codec)
@@ -75,6 +75,10 @@ class Worker:
             }
         )
 
+    def work(self):
+        """How many batches wait; when this worker is to end, there is enough for all threads."""
+        return len(self.channel.pending) + len(self.calls.nested) + (self.ending and self.threads)
+
     def _chunks_released(self, _count, _frame, body):
         for offset in memoryview(body).cast("Q"):
             self.arena.release(offset)
@@ -100,7 +104,7 @@ class Worker:
         key, room = (frame, index), self.room
         if room.get(key, 1) <= 0:
             self.channel.flush()
-            self.channel.read_until(lambda: room.get(key, 1) > 0)
+            self.channel.turns.wait(lambda: room.get(key, 1) > 0)
         if key in room:
             room[key] -= 1
 
@@ -110,7 +114,7 @@ class Worker:
         key = (frame, index)
         if key not in self.watched:
             self.channel.send(frames.frame(frames.WATCH, frame, index))
-            self.channel.read_until(lambda: key in self.watched)
+            self.channel.turns.wait(lambda: key in self.watched)
         elif key not in self.cancelled:
             self.channel.read_what_is_there()
         return key in self.cancelled
@@ -300,7 +304,7 @@ class Worker:
     def run(self):
         """Serves until the server ends or asks to finalize."""
         channel = self.channel
-        channel.read_until(channel.pending.__len__)
+        channel.turns.wait(channel.pending.__len__)
         _, _, _, body = channel.pending.popleft()
         try:
             self.initialize(body)
@@ -321,9 +325,6 @@ class Worker:
         """Runs batches until the end."""
         channel, pending, nested = self.channel, self.channel.pending, self.calls.nested
 
-        def ready():
-            return pending or nested or self.ending
-
         while True:
             try:
                 if nested:
@@ -339,7 +340,7 @@ class Worker:
                 else:
                     if channel.out or channel.released:
                         channel.flush()
-                    channel.read_until(ready)
+                    channel.turns.wait_for_work()
             except IndexError:
                 pass  # Another thread was faster.
 
@@ -353,7 +354,7 @@ class Worker:
         for thread in others:
             thread.start()
         self._serve()
-        self.channel.wake()
+        self.channel.turns.wake_all()
         for thread in others:
             thread.join()
 
@@ -392,12 +393,12 @@ class Worker:
         def read_elsewhere():
             loop.call_soon_threadsafe(go_on)
 
-        channel.notify = read_elsewhere
+        channel.turns.notify = read_elsewhere
         loop.add_reader(channel.requests, readable)
         go_on()
         await over
         loop.remove_reader(channel.requests)
-        channel.notify = None
+        channel.turns.notify = None
 
 
 async def _result(awaitable):
