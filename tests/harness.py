@@ -16,7 +16,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 BINARY = Path(os.environ.get("NEREID_BIN", ROOT / "target/release/nereid"))
 START_LIMIT = 240
-REPEATABLE = "--backend-config", "--metrics-config", "--load-model", "--trace-config"
+REPEATABLE = (
+    "--backend-config", "--metrics-config", "--load-model", "--trace-config", "--cache-config"
+)
 
 
 def write_model(repository, name, config, files=None, version=1):

@@ -11,6 +11,8 @@ mod key;
 mod local;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "redis")]
+mod redis_client;
 mod settings;
 mod store;
 

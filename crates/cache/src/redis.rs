@@ -9,15 +9,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use nereid_inference::{Error, Result};
+use redis::RedisResult;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisResult};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::encoding::{decode, encode};
+use crate::redis_client::client;
 use crate::{Entry, Key, Settings};
-
-const DEFAULT_PORT: u16 = 6379;
 
 /// How long to wait where nothing is configured. Triton would wait for ever.
 const DEFAULT_TIMEOUT_MS: u64 = 1000;
@@ -37,6 +36,12 @@ const KEYS: &[&str] = &[
     "socket_timeout",
     "pool_size",
     "wait_timeout",
+    "tls_enabled",
+    "cert",
+    "key",
+    "cacert",
+    "cacert_dir",
+    "sni",
 ];
 
 pub struct Redis(Arc<Shared>);
@@ -59,8 +64,8 @@ impl Redis {
         let fail = |error: redis::RedisError| {
             Error::unavailable(format!("Failed to initialize RedisCache at {host}: {error}"))
         };
-        let client = Client::open(address(host, settings)?.map_err(fail)?).map_err(fail)?;
-        let timeout = |key| Ok(Duration::from_millis(number(settings, key, DEFAULT_TIMEOUT_MS)?));
+        let client = client(host, settings)?.map_err(fail)?;
+        let timeout = |key| Ok(Duration::from_millis(settings.number(key, DEFAULT_TIMEOUT_MS)?));
         let config = ConnectionManagerConfig::new()
             .set_number_of_retries(1)
             .set_connection_timeout(Some(timeout("connect_timeout")?))
@@ -118,31 +123,6 @@ impl Shared {
             }
         }
     }
-}
-
-/// Where the server is and who we are; name and password may come from the environment.
-fn address(host: &str, settings: &Settings) -> Result<RedisResult<redis::ConnectionInfo>> {
-    let secret = |key: &str, variable: &str| {
-        settings.get(key).map(str::to_owned).or_else(|| std::env::var(variable).ok())
-    };
-    let mut who = RedisConnectionInfo::default().set_db(number(settings, "db", 0)?);
-    if let Some(user) = secret("user", "TRITONCACHE_REDIS_USERNAME") {
-        who = who.set_username(user);
-    }
-    if let Some(password) = secret("password", "TRITONCACHE_REDIS_PASSWORD") {
-        who = who.set_password(password);
-    }
-    let address = ConnectionAddr::Tcp(host.to_owned(), number(settings, "port", DEFAULT_PORT)?);
-    Ok(address.into_connection_info().map(|info| info.set_redis_settings(who)))
-}
-
-fn number<T: std::str::FromStr>(settings: &Settings, key: &str, default: T) -> Result<T> {
-    let Some(value) = settings.get(key) else { return Ok(default) };
-    value.parse().map_err(|_| {
-        Error::invalid_arg(format!(
-            "Failed to initialize RedisCache: '{key}' is no such number: '{value}'"
-        ))
-    })
 }
 
 fn name(key: &Key) -> Vec<u8> {
