@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Compares with a Triton server on this machine, in one run, alternating, and prints a table: Python
 # models alone, batched, from the response cache, as an ensemble, as BLS (also several at a time, which
-# Triton does not do), and with a picture of 6.2 MB; over
-# HTTP, gRPC and system shared memory; concurrency 1 and 8; medians over the rounds.
+# Triton does not do), and with a picture of 6.2 MB; over HTTP, gRPC and system shared memory;
+# concurrency 1 and 8; medians over the rounds.
 #   TRITON_URL=localhost:8000 TRITON_GRPC=localhost:8001 scripts/bench.sh [ROUNDS] [FILTER]
 # The Triton server must be serving tests/bench_models with --cache-config=local,size=100000000.
 # FILTER picks rows: a pattern over "model protocol concurrency", e.g. 'identity_py http'.

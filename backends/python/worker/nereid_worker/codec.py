@@ -12,7 +12,9 @@ from nereid_worker import errors, frames, tensor
 from nereid_worker.datatypes import STRING
 
 _INLINE_BELOW = 1 << 16
+# How many starts of blocks are kept, and how long extras may be that are worth keeping.
 _KNOWN = 1024
+_SHORT = 256
 
 # Inputs that are kept are numbered from here: calls have small numbers.
 _KEPT = 1 << 62
@@ -60,7 +62,8 @@ class Codec:
             places = [(frames.INLINE, one._array.nbytes) for one in tensors]
             data_len = sum(map(len, data))
             head = frames.block(extras, _describe(tensors), places, data_len)
-            _remember(self._heads, key, head)
+            if len(extras) <= _SHORT:
+                _remember(self._heads, key, head)
         data[0] = head
         return b"".join(data)
 
