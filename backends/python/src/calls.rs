@@ -28,7 +28,7 @@ pub(crate) struct Call {
 pub(crate) fn start(link: &Arc<Link>, call: Call, extras: &[u8], inputs: Result<Vec<Tensor>>) {
     let extras = CallExtras::read(extras);
     let model = extras.model_name.as_ref();
-    let version = extras.model_version.filter(|&version| version >= 0);
+    let version = extras.version();
     let heritage = link.heritage(call.on_behalf);
     let stream = extras.decoupled;
     let may_cancel = stream || extras.may_cancel;

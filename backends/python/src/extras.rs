@@ -94,11 +94,8 @@ pub(crate) fn indices(extras: &Value, key: &str) -> impl Iterator<Item = usize> 
     listed.filter_map(Value::as_u64).map(|index| index as usize)
 }
 
-pub(crate) fn parameters_in(extras: &Value) -> Parameters {
-    parameters_of(&extras["parameters"])
-}
-
-fn parameters_of(parameters: &Value) -> Parameters {
+/// The parameters of a request or response, of those kinds that there are.
+pub(crate) fn parameters_of(parameters: &Value) -> Parameters {
     let Value::Object(parameters) = parameters else { return Vec::new() };
     parameters
         .iter()
@@ -123,15 +120,16 @@ fn parameters_of(parameters: &Value) -> Parameters {
 pub(crate) struct CallExtras<'a> {
     #[serde(borrow)]
     pub(crate) model_name: Cow<'a, str>,
-    pub(crate) model_version: Option<i64>,
+    model_version: Value,
     pub(crate) decoupled: bool,
     /// The model may cancel it by itself.
     pub(crate) may_cancel: bool,
-    id: String,
+    // What is of another type than it should be counts as not given.
+    id: Value,
     correlation_id: Value,
-    flags: u32,
-    priority: u64,
-    timeout: u64,
+    flags: Value,
+    priority: Value,
+    timeout: Value,
     parameters: Value,
     outputs: Vec<String>,
 }
@@ -142,17 +140,22 @@ impl<'a> CallExtras<'a> {
         serde_json::from_slice(extras).unwrap_or_default()
     }
 
+    /// `None` for the highest one.
+    pub(crate) fn version(&self) -> Option<i64> {
+        self.model_version.as_i64().filter(|&version| version >= 0)
+    }
+
     /// Fills the fields of a request.
     pub(crate) fn fill(self, request: &mut Request) {
-        request.id = self.id;
+        request.id = self.id.as_str().unwrap_or_default().to_owned();
         request.correlation = match self.correlation_id {
             Value::String(id) => id.into(),
             Value::Number(id) => id.as_u64().unwrap_or_default().into(),
             _ => CorrelationId::None,
         };
-        request.flags = self.flags;
-        request.priority = self.priority;
-        request.timeout_us = self.timeout;
+        request.flags = self.flags.as_u64().unwrap_or_default() as u32;
+        request.priority = self.priority.as_u64().unwrap_or_default();
+        request.timeout_us = self.timeout.as_u64().unwrap_or_default();
         request.parameters = parameters_of(&self.parameters);
         request.requested_outputs = self.outputs;
     }
@@ -185,6 +188,25 @@ const CODES: [(Code, &str); 8] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nereid_inference::{Answer, Responder, ResponseSink, Times};
+
+    struct Nobody;
+
+    impl ResponseSink for Nobody {
+        fn deliver(&mut self, _: Answer, _: &Times) {}
+    }
+
+    #[test]
+    fn what_is_of_another_type_counts_as_not_given() {
+        let extras = CallExtras::read(
+            br#"{"model_name":"m\u0041","model_version":"1","id":7,"flags":-1,"timeout":2.5,"outputs":["O"]}"#,
+        );
+        assert_eq!((extras.model_name.as_ref(), extras.version()), ("mA", None));
+        let mut request = Request::new("m", None, Responder::new(Box::new(Nobody)));
+        extras.fill(&mut request);
+        assert_eq!((request.id.as_str(), request.flags, request.timeout_us), ("", 0, 0));
+        assert_eq!(request.requested_outputs, ["O"]);
+    }
 
     #[test]
     fn errors_survive_the_way() {

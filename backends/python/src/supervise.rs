@@ -382,7 +382,7 @@ impl Run<'_> {
             return Err(error);
         }
         let mut response = Response::new(self.outputs(block, body)?);
-        response.parameters = extras::parameters_in(&extras);
+        response.parameters = extras::parameters_of(&extras["parameters"]);
         Ok(response)
     }
 
