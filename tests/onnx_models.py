@@ -129,12 +129,16 @@ for name, number in NUMBERS.items():
 def write(folder, *names):
     """Writes the models of these names, or all of them."""
     for name in names or MODELS:
-        nodes, inputs, outputs, initializers = MODELS[name]
-        graph = helper.make_graph(nodes, name, inputs, outputs, initializers)
-        model = helper.make_model(graph, opset_imports=OPSET, ir_version=8)
-        version = os.path.join(folder, name, "1")
-        os.makedirs(version, exist_ok=True)
-        save(model, os.path.join(version, "model.onnx"))
+        write_graph(folder, name, *MODELS[name])
+
+
+def write_graph(folder, name, nodes, inputs, outputs, initializers=()):
+    """Writes one model."""
+    graph = helper.make_graph(nodes, name, inputs, outputs, initializers)
+    model = helper.make_model(graph, opset_imports=OPSET, ir_version=8)
+    version = os.path.join(folder, name, "1")
+    os.makedirs(version, exist_ok=True)
+    save(model, os.path.join(version, "model.onnx"))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ where the configuration names no scheduler. A configuration with inputs and outp
 import pytest
 from golden.completion import answer
 from harness import Server, write_model
-from onnx import TensorProto, helper, save
-from onnx_models import OPSET, node, value
+from onnx import TensorProto
+from onnx_models import node, value, write_graph
 from test_onnx import ORT
 
 FLOAT = TensorProto.FLOAT
@@ -61,9 +61,7 @@ def write(folder, name, tensors, config):
     nodes = [node("Identity", "x%d" % i, "y%d" % i) for i in range(len(tensors))]
     inputs = [value("x%d" % i, *tensor) for i, tensor in enumerate(tensors)]
     outputs = [value("y%d" % i, *tensor) for i, tensor in enumerate(tensors)]
-    graph = helper.make_graph(nodes, name, inputs, outputs)
-    model = helper.make_model(graph, opset_imports=OPSET, ir_version=8)
-    save(model, str(folder / name / "1" / "model.onnx"))
+    write_graph(folder, name, nodes, inputs, outputs)
 
 
 def served(folder, *flags):

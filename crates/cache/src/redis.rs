@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::encoding::{decode, encode};
-use crate::redis_client::client;
+use crate::redis_client::{client, number};
 use crate::{Entry, Key, Settings};
 
 /// How long to wait where nothing is configured. Triton would wait for ever.
@@ -65,7 +65,7 @@ impl Redis {
             Error::unavailable(format!("Failed to initialize RedisCache at {host}: {error}"))
         };
         let client = client(host, settings)?.map_err(fail)?;
-        let timeout = |key| Ok(Duration::from_millis(settings.number(key, DEFAULT_TIMEOUT_MS)?));
+        let timeout = |key| Ok(Duration::from_millis(number(settings, key, DEFAULT_TIMEOUT_MS)?));
         let config = ConnectionManagerConfig::new()
             .set_number_of_retries(1)
             .set_connection_timeout(Some(timeout("connect_timeout")?))

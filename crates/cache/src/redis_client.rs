@@ -1,6 +1,7 @@
 //! Where a Redis server is, who we are to it, and by what we know it: Triton's settings.
 
 use std::path::Path;
+use std::str::FromStr;
 
 use nereid_inference::{Error, Result};
 use redis::{
@@ -17,14 +18,14 @@ pub(crate) fn client(host: &str, settings: &Settings) -> Result<RedisResult<Clie
     let secret = |key: &str, variable: &str| {
         settings.get(key).map(str::to_owned).or_else(|| std::env::var(variable).ok())
     };
-    let mut who = RedisConnectionInfo::default().set_db(settings.number("db", 0)?);
+    let mut who = RedisConnectionInfo::default().set_db(number(settings, "db", 0)?);
     if let Some(user) = secret("user", "TRITONCACHE_REDIS_USERNAME") {
         who = who.set_username(user);
     }
     if let Some(password) = secret("password", "TRITONCACHE_REDIS_PASSWORD") {
         who = who.set_password(password);
     }
-    let (host, port) = (host.to_owned(), settings.number("port", DEFAULT_PORT)?);
+    let (host, port) = (host.to_owned(), number(settings, "port", DEFAULT_PORT)?);
     let with = |address: ConnectionAddr| -> RedisResult<ConnectionInfo> {
         Ok(address.into_connection_info()?.set_redis_settings(who))
     };
@@ -69,6 +70,12 @@ fn certificates(host: &str, settings: &Settings) -> Result<Option<TlsCertificate
         _ => return Err(fail("'cacert' and 'cacert_dir' exclude each other")),
     };
     Ok(Some(TlsCertificates { client_tls, root_cert }))
+}
+
+/// A setting that is a number.
+pub(crate) fn number<T: FromStr>(settings: &Settings, key: &str, default: T) -> Result<T> {
+    let Some(value) = settings.get(key) else { return Ok(default) };
+    value.parse().map_err(|_| fail(&format!("'{key}' is no such number: '{value}'")))
 }
 
 fn read(path: impl AsRef<Path>) -> Result<Vec<u8>> {

@@ -32,17 +32,6 @@ impl Settings {
         self.values.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
     }
 
-    /// A setting that is a number.
-    #[cfg(feature = "redis")]
-    pub(crate) fn number<T: std::str::FromStr>(&self, key: &str, default: T) -> Result<T> {
-        let Some(value) = self.get(key) else { return Ok(default) };
-        value.parse().map_err(|_| {
-            Error::invalid_arg(format!(
-                "Failed to initialize RedisCache: '{key}' is no such number: '{value}'"
-            ))
-        })
-    }
-
     /// Refuses keys that the cache does not know: a setting that is misspelt should not be lost.
     pub fn check_keys(&self, known: &[&str]) -> Result<()> {
         let unknown = self.values.iter().find(|(key, _)| !known.contains(&key.as_str()));

@@ -143,11 +143,8 @@ class Calls:
 
     def _answer(self, call):
         """Waits for the answer to a call."""
-        answers, nested = self._answers, self.nested
-        while call not in answers:
-            self._channel.turns.wait(lambda: call in answers or nested)
-            if nested and call not in answers:
-                self._run_nested()
+        answers = self._answers
+        self.wait(lambda: call in answers)
         return answers.pop(call)
 
     def wait(self, ready):

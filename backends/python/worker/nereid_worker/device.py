@@ -10,13 +10,16 @@ from typing import Any
 from nereid_worker import dlpack
 from nereid_worker.errors import TritonModelException
 
+# The CPU's memory, and such of CUDA and ROCm as the CPU can read: pinned and managed.
+_READABLE = (dlpack.CPU, 3, 11, 13)
+
 _warned = set()
 
 
 def on_cpu(tensor: Any) -> Any:
     """What has `__dlpack__`, or is a capsule: itself, or its copy in the CPU's memory."""
     where = _device_of(tensor)
-    if where[0] in dlpack.READABLE:
+    if where[0] in _READABLE:
         return tensor
     _warn(where)
     if dlpack.is_capsule(tensor):

@@ -13,9 +13,6 @@ from nereid_worker.datatypes import BF16, number_of
 
 CPU = 1
 
-# The CPU's memory, and such of CUDA and ROCm as the CPU can read: pinned and managed.
-READABLE = (CPU, 3, 11, 13)
-
 # `DLDataTypeCode`.
 _UINT, _BFLOAT, _BOOL = 1, 4, 6
 
@@ -26,7 +23,6 @@ _get_pointer.restype = ctypes.c_void_p
 _get_pointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
 _is_valid = ctypes.pythonapi.PyCapsule_IsValid
 _is_valid.argtypes = [ctypes.py_object, ctypes.c_char_p]
-
 
 _CAPSULE = type(np.empty(0).__dlpack__())
 
@@ -70,7 +66,7 @@ def array_of(tensor: Any) -> Tuple[np.ndarray, int]:
     if isinstance(tensor, np.ndarray):
         return _contiguous(tensor), number_of(tensor.dtype)
     if is_capsule(tensor):
-        return _from_capsule(tensor, _head(tensor))
+        return _from_capsule(tensor)
     if hasattr(tensor, "detach"):
         tensor = tensor.detach()  # torch refuses to export what requires gradients.
     try:
@@ -79,7 +75,7 @@ def array_of(tensor: Any) -> Tuple[np.ndarray, int]:
         if not hasattr(tensor, "numpy"):  # Older versions of torch do not export booleans.
             raise
         return array_of(tensor.numpy())
-    return _from_capsule(capsule, _head(capsule))
+    return _from_capsule(capsule)
 
 
 def array_of_plain(tensor: Any) -> Optional[Tuple[np.ndarray, int]]:
@@ -104,7 +100,8 @@ def device_of(capsule: Any) -> Tuple[int, int]:
     return head.device, head.device_number
 
 
-def _from_capsule(capsule, head):
+def _from_capsule(capsule):
+    head = _head(capsule)
     code = head.code
     if code == _BOOL or code == _BFLOAT and head.bits == 16:
         head.code = _UINT

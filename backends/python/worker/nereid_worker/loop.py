@@ -161,8 +161,7 @@ class Worker:
             answer = self._answer(requests, frame_id, responses)
         except BaseException as error:  # a model may even ask to exit
             answer = self._fail(frame_id, error, borrowed)
-        if self.watched:
-            self._forget(requests)
+        self._forget(requests)
         channel = self.channel
         with channel.lock:
             requests = responses = None
@@ -213,8 +212,7 @@ class Worker:
                 answer = self._answer(requests, frame_id, responses)
         except Exception as error:
             answer = self._fail(frame_id, error, borrowed)
-        if self.watched:
-            self._forget(requests)
+        self._forget(requests)
         with self.channel.lock:
             requests = responses = running = None
             if borrowed:
@@ -267,7 +265,7 @@ class Worker:
 
     def _forget(self, requests):
         """What was asked about the cancellation of requests that are over."""
-        if not self.state.decoupled:
+        if self.watched and not self.state.decoupled:
             for request in requests or ():
                 self.watched.discard((request._frame, request._index))
                 self.cancelled.discard((request._frame, request._index))
@@ -354,7 +352,6 @@ class Worker:
         for thread in others:
             thread.start()
         self._serve()
-        self.channel.turns.wake_all()
         for thread in others:
             thread.join()
 

@@ -247,11 +247,8 @@ def _check_request(inputs, requested_output_names, model_name):
         if not isinstance(tensor, Tensor):
             raise TypeError("inputs must hold Tensors, got %s" % type(tensor).__name__)
     names = requested_output_names
-    if isinstance(names, str):
+    if isinstance(names, str) or not all([isinstance(name, str) for name in names]):
         raise TypeError("requested_output_names must be a list of str, got %r" % (names,))
-    for name in names:
-        if not isinstance(name, str):
-            raise TypeError("requested_output_names must be a list of str, got %r" % (names,))
 
 
 def _check_parameters(parameters):
@@ -288,12 +285,9 @@ def _worker():
     return worker
 
 
-_new = InferenceRequest.__new__
-
-
 def received(inputs, extras, frame_id, index, state):
     """A request that came in a frame."""
-    request = _new(InferenceRequest)
+    request = InferenceRequest.__new__(InferenceRequest)
     request._inputs = inputs
     request._extras = extras
     request._parsed = None

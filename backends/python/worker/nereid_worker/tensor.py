@@ -116,12 +116,9 @@ class Tensor:
         return Tensor(name, array)
 
 
-_new = Tensor.__new__
-
-
 def received(name, number, shape, data):
     """A tensor that came in a frame: `data` is its memory."""
-    tensor = _new(Tensor)
+    tensor = Tensor.__new__(Tensor)
     tensor._name = name
     tensor._number = number
     tensor._shape = shape

@@ -63,13 +63,6 @@ class Turns:
             finally:
                 self._end_turn()
 
-    def wake_all(self):
-        """Lets all threads look again at what they wait for."""
-        with self._guard:
-            for waiter in self._waiting:
-                waiter.woken.release()
-            self._waiting.clear()
-
     def _wait_for_another(self, ready):
         """Waits until another thread has brought what this one waits for; False if this one should
         read itself."""
