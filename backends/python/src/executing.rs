@@ -8,7 +8,7 @@ use nereid_arena::Arena;
 use nereid_backend::Batch;
 use nereid_inference::{Cancellation, Error, Request, Response, Result, Trace, Watch};
 
-use crate::tensors::{arena_bytes, slice_at};
+use crate::tensors::{shared_bytes, slice_at};
 
 /// One batch in a worker, kept with its inputs until it is answered.
 pub(crate) struct Executing {
@@ -47,9 +47,13 @@ impl Executing {
     }
 
     /// A tensor that an input of this batch holds.
-    pub(crate) fn input_at(&self, arena: &Arena, offset: usize, len: usize) -> Option<Bytes> {
-        let inputs = self.requests.iter().flatten().flat_map(|r| arena_bytes(arena, &r.inputs));
-        inputs.into_iter().find_map(|input| slice_at(arena, input, offset, len))
+    pub(crate) fn input_at(&self, arena: &Arena, location: usize, len: usize) -> Option<Bytes> {
+        self.shared_inputs(arena).find_map(|input| slice_at(arena, input, location, len))
+    }
+
+    /// Inputs that lie in shared memory.
+    pub(crate) fn shared_inputs<'a>(&'a self, arena: &'a Arena) -> impl Iterator<Item = &'a Bytes> {
+        self.requests.iter().flatten().flat_map(|request| shared_bytes(arena, &request.inputs))
     }
 
     /// What requests made on behalf of this batch take over from it.

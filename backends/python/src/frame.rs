@@ -30,6 +30,11 @@ pub(crate) const EXECUTE_NESTED: u16 = 8;
 pub(crate) const ASK_READY: u16 = 9;
 /// One more response of a request may be sent; the count is its place in the batch.
 pub(crate) const ROOM: u16 = 10;
+/// A client's region is to be mapped: its location (the id), and in the body its length, a
+/// descriptor of the server and the offset in that file.
+pub(crate) const MAP: u16 = 11;
+/// A region (the id) is not needed any more.
+pub(crate) const UNMAP: u16 = 12;
 /// The count is 1 if the model has a say in its readiness.
 pub(crate) const READY: u16 = 101;
 pub(crate) const FAILED: u16 = 102;
@@ -53,6 +58,10 @@ pub(crate) const METRIC: u16 = 112;
 pub(crate) const KEEP: u16 = 114;
 /// Answers [`ASK_READY`]: the count is 1 for yes.
 pub(crate) const READY_STATE: u16 = 113;
+/// Answers [`MAP`]: the count is 1 if the region is mapped.
+pub(crate) const MAPPED: u16 = 115;
+/// The model needs inputs of its own: no more of them in the memory of clients.
+pub(crate) const COPY_INPUTS: u16 = 116;
 
 /// Location of a tensor whose bytes stand in the frame itself.
 pub(crate) const INLINE: u64 = u64::MAX;
@@ -71,7 +80,7 @@ pub(crate) struct TensorMeta<'a> {
     pub(crate) shape: Vec<i64>,
 }
 
-/// A tensor to be written: its bytes follow inline unless it has a place in the arena.
+/// A tensor to be written: its bytes follow inline unless they lie in shared memory.
 pub(crate) struct TensorOut<'a> {
     pub(crate) name: &'a str,
     pub(crate) datatype: DataType,
@@ -81,7 +90,11 @@ pub(crate) struct TensorOut<'a> {
 
 pub(crate) enum Place<'a> {
     Inline(&'a [bytes::Bytes]),
-    Arena { offset: usize, len: usize },
+    /// In the arena, by its offset, or in a client's region, by its location.
+    Shared {
+        location: usize,
+        len: usize,
+    },
 }
 
 /// Starts a frame; what it returns goes to [`end_frame`] after the body was written.
@@ -118,7 +131,7 @@ pub(crate) fn write_block(out: &mut Vec<u8>, extras: &[u8], tensors: &[TensorOut
     put_u32(out, start + 8, meta_len);
     for tensor in tensors {
         let (location, len) = match tensor.place {
-            Place::Arena { offset, len } => (offset as u64, len),
+            Place::Shared { location, len } => (location as u64, len),
             Place::Inline(segments) => (INLINE, segments.iter().map(bytes::Bytes::len).sum()),
         };
         out.extend_from_slice(&location.to_le_bytes());
@@ -186,8 +199,8 @@ pub(crate) struct Block<'a> {
 pub(crate) enum TensorData {
     /// In the body of the frame.
     Inline(std::ops::Range<usize>),
-    Arena {
-        offset: usize,
+    Shared {
+        location: usize,
         len: usize,
     },
 }
@@ -213,7 +226,7 @@ pub(crate) fn read_block(body: &[u8], at: usize) -> Result<(Block<'_>, usize), B
             position = tensor_end.next_multiple_of(8);
             TensorData::Inline(range)
         } else {
-            TensorData::Arena { offset: usize::try_from(location).map_err(|_| Broken)?, len }
+            TensorData::Shared { location: usize::try_from(location).map_err(|_| Broken)?, len }
         };
         tensors.push((meta.tensor()?, data));
     }
@@ -286,7 +299,7 @@ mod tests {
                 name: "image_of_a_car",
                 datatype: DataType::Bf16,
                 shape: &[1, -1, 3],
-                place: Place::Arena { offset: 4096, len: 70_000 },
+                place: Place::Shared { location: 4096, len: 70_000 },
             },
         ];
         write_block(&mut out, b"{}", &tensors);
@@ -310,7 +323,7 @@ mod tests {
         let TensorData::Inline(range) = first_data else { panic!() };
         assert_eq!(&frame.body[range.clone()], b"abcde");
         assert_eq!((second.name, &second.shape[..]), ("image_of_a_car", &[1, -1, 3][..]));
-        assert_eq!(*second_data, TensorData::Arena { offset: 4096, len: 70_000 });
+        assert_eq!(*second_data, TensorData::Shared { location: 4096, len: 70_000 });
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use nereid_arena::{Arena, ClientRegion};
 use nereid_backend::{Batch, Host, ModelSource, Placement};
 use nereid_inference::{Cancellation, Error, Response, Result};
 use rustix::io::Errno;
@@ -19,12 +20,13 @@ use tokio::sync::Notify;
 use crate::executing::{Executing, Heritage};
 use crate::extras;
 use crate::frame::{
-    ASK_READY, CALL_ANSWER, CANCEL, EXECUTE, EXECUTE_NESTED, FINALIZE, INIT, RELEASE_CHUNKS, ROOM,
-    WATCHED, begin_frame, end_frame, write_block,
+    ASK_READY, CALL_ANSWER, CANCEL, EXECUTE, EXECUTE_NESTED, FINALIZE, INIT, MAP, RELEASE_CHUNKS,
+    ROOM, UNMAP, WATCHED, begin_frame, end_frame, write_block,
 };
+use crate::in_place::{InPlace, Plan};
 use crate::peers::Peers;
 use crate::span::Span;
-use crate::tensors::{arena_bytes, move_to_arena, outgoing, slice_at};
+use crate::tensors::{move_to_arena, outgoing, shared_bytes, slice_at};
 
 /// Lines of a worker's error output that are kept for the message about its death.
 const LAST_WORDS: usize = 24;
@@ -43,6 +45,7 @@ pub(crate) struct Link {
     outputs: Vec<String>,
     /// The outputs that are the states of sequences.
     states: Vec<String>,
+    decoupled: bool,
     /// Among the instances of the model.
     pub(crate) index: usize,
     pub(crate) host: Host,
@@ -74,7 +77,9 @@ struct Worker {
     pipe: Arc<AsyncFd<OwnedFd>>,
     span: Arc<Span>,
     unsent: Vec<u8>,
-    /// Tensors in the arena that the worker may still look at, by the call whose answer they are.
+    /// Where the worker reads inputs that clients have put into their own memory.
+    in_place: InPlace,
+    /// Tensors in shared memory that the worker may still look at, by the call whose answer they are.
     lent: HashMap<u64, Vec<Bytes>>,
     /// Calls that the model may cancel.
     open_calls: HashMap<u64, Cancellation>,
@@ -103,6 +108,15 @@ enum Phase {
     Stopping,
 }
 
+impl State {
+    fn plan(&self, arena: &Arena, batch: &Batch) -> Plan {
+        let ready = matches!(self.phase, Phase::Ready);
+        let in_place = self.worker.as_ref().filter(|_| ready).map(|worker| &worker.in_place);
+        let running = || self.executing.values().flat_map(|running| running.shared_inputs(arena));
+        Plan::of(arena, batch, in_place, running)
+    }
+}
+
 impl Link {
     pub(crate) fn new(
         source: &ModelSource,
@@ -115,6 +129,7 @@ impl Link {
             model: source.name.clone(),
             outputs: source.config.output.iter().map(|output| output.name.clone()).collect(),
             states: source.config.hidden_states().map(|state| state.output_name.clone()).collect(),
+            decoupled: source.config.decoupled(),
             index: placement.index,
             host,
             peers,
@@ -140,11 +155,23 @@ impl Link {
 
     /// Seventh stop of a request, on its way into a worker.
     pub(crate) fn execute(self: &Arc<Self>, mut batch: Batch) {
-        let inputs = batch.requests.iter_mut().flat_map(|request| &mut request.inputs);
-        if let Err(error) = move_to_arena(&self.host.arena, inputs) {
-            return batch.fail(&error);
-        }
-        let mut state = self.lock();
+        let arena = &self.host.arena;
+        let mut state = loop {
+            let mut state = self.lock();
+            let plan = state.plan(arena, &batch);
+            if plan.copies.is_empty() {
+                break state;
+            }
+            plan.unknown.iter().for_each(|region| self.offer(&mut state, region));
+            drop(state);
+            // Meanwhile the worker may have become another one: hence the loop.
+            for (request, input) in plan.copies {
+                let inputs = &mut batch.requests[request].inputs;
+                if let Err(error) = move_to_arena(arena, [&mut inputs[input]]) {
+                    return batch.fail(&error);
+                }
+            }
+        };
         match &state.phase {
             Phase::Ready => self.send_batch(&mut state, batch),
             Phase::Starting => state.parked.push(batch),
@@ -217,7 +244,7 @@ impl Link {
         };
         if let Ok(response) = &answer {
             let lent: Vec<Bytes> =
-                arena_bytes(&self.host.arena, &response.outputs).cloned().collect();
+                shared_bytes(&self.host.arena, &response.outputs).cloned().collect();
             if !lent.is_empty() {
                 worker.lent.insert(lease, lent);
             }
@@ -281,6 +308,7 @@ impl Link {
             pipe,
             span,
             unsent: Vec::new(),
+            in_place: InPlace::new(self.decoupled),
             lent: HashMap::new(),
             open_calls: HashMap::new(),
             waits_for: Vec::new(),
@@ -407,7 +435,52 @@ impl Link {
         }
     }
 
-    /// The tensor that the worker means by a place in the arena: one that was lent to it, or one
+    /// Asks the worker to map a region, and tells it when that has gone.
+    fn offer(self: &Arc<Self>, state: &mut State, region: &ClientRegion) {
+        let file = region.file();
+        if !state.worker.as_mut().is_some_and(|worker| worker.in_place.offer(file.location)) {
+            return;
+        }
+        self.send(state, |out| {
+            let start = begin_frame(out, MAP, 0, file.location);
+            for number in [file.len as u64, file.descriptor as u64, file.offset as u64] {
+                out.extend_from_slice(&number.to_le_bytes());
+            }
+            end_frame(out, start);
+        });
+        let (link, reactor) = (Arc::downgrade(self), self.host.reactor.clone());
+        // The last slice may be dropped anywhere, even where the lock is held.
+        region.watch(move || {
+            reactor.spawn(async move {
+                if let Some(link) = link.upgrade() {
+                    link.region_gone(file.location);
+                }
+            });
+        });
+    }
+
+    fn region_gone(&self, location: u64) {
+        if let Some(worker) = &mut self.lock().worker {
+            worker.in_place.forget(location);
+        }
+        self.send_note(UNMAP, 0, location);
+    }
+
+    /// What the worker says to [`Self::offer`].
+    pub(crate) fn region_mapped(&self, location: u64, mapped: bool) {
+        if let Some(worker) = &mut self.lock().worker {
+            worker.in_place.answered(location, mapped);
+        }
+    }
+
+    /// The model needs inputs of its own.
+    pub(crate) fn copy_inputs(&self) {
+        if let Some(worker) = &mut self.lock().worker {
+            worker.in_place.refuse();
+        }
+    }
+
+    /// The tensor that the worker means by a place in shared memory: one that was lent to it, or one
     /// that it wrote into its own span. Anything else is not its to give away.
     pub(crate) fn tensor_at(&self, offset: usize, len: usize) -> Option<Bytes> {
         let state = self.lock();

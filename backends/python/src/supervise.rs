@@ -16,9 +16,9 @@ use tokio::process::Child;
 use crate::custom_metrics::CustomMetrics;
 use crate::executing::Returned;
 use crate::frame::{
-    Block, Broken, CALL, CANCEL_CALL, CONTROL, EXECUTED, FAILED, FINALIZED, Frame, KEEP, LOG,
-    METRIC, READY, READY_STATE, RELEASE_ANSWERS, RESPONSE, TensorData, WATCH, read_block,
-    read_frame, read_numbers,
+    Block, Broken, CALL, CANCEL_CALL, CONTROL, COPY_INPUTS, EXECUTED, FAILED, FINALIZED, Frame,
+    KEEP, LOG, MAPPED, METRIC, READY, READY_STATE, RELEASE_ANSWERS, RESPONSE, TensorData, WATCH,
+    read_block, read_frame, read_numbers,
 };
 use crate::launch::{Launch, Launched};
 use crate::limits::EXIT_LIMIT;
@@ -237,6 +237,14 @@ impl Run<'_> {
                 self.link.keep_inputs(frame.id, &numbers);
                 Ok(())
             }
+            MAPPED => {
+                self.link.region_mapped(frame.id, frame.count == 1);
+                Ok(())
+            }
+            COPY_INPUTS => {
+                self.link.copy_inputs();
+                Ok(())
+            }
             READY_STATE => {
                 self.link.ready_answered(frame.id, frame.count == 1);
                 Ok(())
@@ -397,8 +405,8 @@ impl Run<'_> {
         let tensor = |(meta, data): &(crate::frame::TensorMeta<'_>, TensorData)| {
             let data = match data {
                 TensorData::Inline(range) => Bytes::copy_from_slice(&body[range.clone()]),
-                TensorData::Arena { offset, len } => {
-                    self.link.tensor_at(*offset, *len).ok_or_else(|| {
+                TensorData::Shared { location, len } => {
+                    self.link.tensor_at(*location, *len).ok_or_else(|| {
                         Error::internal(format!(
                             "tensor '{}' lies in memory that its model does not own",
                             meta.name

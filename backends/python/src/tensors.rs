@@ -1,7 +1,7 @@
 //! Tensors on their way into a frame and out of one.
 
 use bytes::Bytes;
-use nereid_arena::{ARENA_THRESHOLD, Arena, exceeds_memory};
+use nereid_arena::{ARENA_THRESHOLD, Arena, exceeds_memory, region_of};
 use nereid_inference::{Buffer, Error, Result, Tensor};
 
 use crate::frame::{Place, TensorOut};
@@ -14,7 +14,7 @@ pub(crate) fn move_to_arena<'a>(
 ) -> Result<()> {
     for tensor in tensors {
         let len = tensor.data.len();
-        if len < ARENA_THRESHOLD || place_in(arena, &tensor.data).is_some() {
+        if len < ARENA_THRESHOLD || is_in_arena(arena, &tensor.data) {
             continue;
         }
         let chunk = arena.allocate(len).filter(|_| exceeds_memory(len).is_none());
@@ -34,7 +34,7 @@ pub(crate) fn move_to_arena<'a>(
     Ok(())
 }
 
-/// How `tensors` are written into a frame, once they have been through [`move_to_arena`].
+/// How `tensors` are written into a frame, once the large ones lie where the worker can see them.
 pub(crate) fn outgoing<'a>(arena: &Arena, tensors: &'a [Tensor]) -> Vec<TensorOut<'a>> {
     tensors
         .iter()
@@ -42,37 +42,46 @@ pub(crate) fn outgoing<'a>(arena: &Arena, tensors: &'a [Tensor]) -> Vec<TensorOu
             name: &tensor.name,
             datatype: tensor.datatype,
             shape: &tensor.shape,
-            place: match place_in(arena, &tensor.data) {
-                Some(offset) if tensor.data.len() >= ARENA_THRESHOLD => {
-                    Place::Arena { offset, len: tensor.data.len() }
+            place: match &tensor.data {
+                Buffer::One(bytes) if bytes.len() >= ARENA_THRESHOLD => {
+                    match location_of(arena, bytes) {
+                        Some(location) => Place::Shared { location, len: bytes.len() },
+                        None => Place::Inline(tensor.data.segments()),
+                    }
                 }
-                _ => Place::Inline(tensor.data.segments()),
+                data => Place::Inline(data.segments()),
             },
         })
         .collect()
 }
 
-fn place_in(arena: &Arena, data: &Buffer) -> Option<usize> {
-    match data {
-        Buffer::One(bytes) => arena.offset_of(bytes),
-        Buffer::Segments(_) => None,
-    }
+pub(crate) fn is_in_arena(arena: &Arena, data: &Buffer) -> bool {
+    matches!(data, Buffer::One(bytes) if arena.offset_of(bytes).is_some())
 }
 
-/// The bytes of `tensors` that lie in the arena: what must be kept while a worker looks at them.
-pub(crate) fn arena_bytes<'a>(
+/// Where bytes lie in the arena, or else in a client's region; what is small has no location there.
+pub(crate) fn location_of(arena: &Arena, bytes: &Bytes) -> Option<usize> {
+    let in_region = || {
+        let large = bytes.len() >= ARENA_THRESHOLD;
+        usize::try_from(large.then(|| region_of(bytes))??.1).ok()
+    };
+    arena.offset_of(bytes).or_else(in_region)
+}
+
+/// The bytes of `tensors` that lie in shared memory: what must be kept while a worker looks at them.
+pub(crate) fn shared_bytes<'a>(
     arena: &'a Arena,
     tensors: &'a [Tensor],
 ) -> impl Iterator<Item = &'a Bytes> {
     tensors.iter().filter_map(|tensor| match &tensor.data {
-        Buffer::One(bytes) if arena.offset_of(bytes).is_some() => Some(bytes),
+        Buffer::One(bytes) if location_of(arena, bytes).is_some() => Some(bytes),
         _ => None,
     })
 }
 
-/// The part of `owner` that lies at `offset` in the arena, if all of it does.
-pub(crate) fn slice_at(arena: &Arena, owner: &Bytes, offset: usize, len: usize) -> Option<Bytes> {
-    let start = offset.checked_sub(arena.offset_of(owner)?)?;
+/// The part of `owner` that lies at `location`, if all of it does.
+pub(crate) fn slice_at(arena: &Arena, owner: &Bytes, location: usize, len: usize) -> Option<Bytes> {
+    let start = location.checked_sub(location_of(arena, owner)?)?;
     let end = start.checked_add(len)?;
     (end <= owner.len()).then(|| owner.slice(start..end))
 }

@@ -23,7 +23,7 @@ use bytes::Bytes;
 use classes::FreeLists;
 pub use left::exceeds_memory;
 use mapping::Mapping;
-pub use region::{ClientRegion, RegionError};
+pub use region::{ClientRegion, RegionError, RegionFile, region_of};
 
 /// Tensors of at least this size are worth a place in the arena; smaller ones are copied along.
 pub const ARENA_THRESHOLD: usize = 64 << 10;

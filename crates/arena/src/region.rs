@@ -4,9 +4,12 @@
 //! before the answer is there, and does not read what is to be answered before that either. One
 //! that does sees mixed numbers in its own tensors, and nothing else.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::ptr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use bytes::Bytes;
 use rustix::fs::{Mode, fstat};
@@ -15,12 +18,47 @@ use rustix::shm::{self, OFlags};
 
 /// A range of a POSIX shared memory object. It stays mapped as long as somebody holds a slice.
 pub struct ClientRegion {
+    object: OwnedFd,
+    /// Where the mapping starts in the object: on a page.
+    object_offset: usize,
     address: *mut u8,
-    /// Of the mapping, which starts on a page.
+    /// Of the mapping.
     mapped: usize,
     /// Where the range starts in the mapping.
     start: usize,
     len: usize,
+    location: u64,
+    /// To be told when it goes.
+    watchers: Mutex<Vec<Box<dyn FnOnce() + Send>>>,
+}
+
+/// What another process needs to map a region.
+#[derive(Clone, Copy, Debug)]
+pub struct RegionFile {
+    /// Of the mapping's start; no other region of this process ever has the same locations, and no
+    /// offset in the arena is as high.
+    pub location: u64,
+    pub len: usize,
+    /// A descriptor of this process, and where the mapping starts in its file.
+    pub descriptor: RawFd,
+    pub offset: usize,
+}
+
+/// Locations of regions start here.
+static NEXT_LOCATION: AtomicU64 = AtomicU64::new(1 << 60);
+
+/// The regions that are mapped, by address.
+static MAPPED: RwLock<BTreeMap<usize, Weak<ClientRegion>>> = RwLock::new(BTreeMap::new());
+
+/// The region in which `bytes` lie, if they are a client's, and their location.
+pub fn region_of(bytes: &[u8]) -> Option<(Arc<ClientRegion>, u64)> {
+    let address = bytes.as_ptr() as usize;
+    let mapped = MAPPED.read().unwrap_or_else(PoisonError::into_inner);
+    let (&start, region) = mapped.range(..=address).next_back()?;
+    let region = region.upgrade()?;
+    drop(mapped);
+    let at = address - start;
+    (at + bytes.len() <= region.mapped).then(|| (region.clone(), region.location + at as u64))
 }
 
 /// Why a region cannot be had.
@@ -41,16 +79,17 @@ unsafe impl Sync for ClientRegion {}
 
 impl ClientRegion {
     /// Maps `len` bytes at `offset` of the object `key`.
-    pub fn open(key: &str, offset: usize, len: usize) -> Result<Self, RegionError> {
+    pub fn open(key: &str, offset: usize, len: usize) -> Result<Arc<Self>, RegionError> {
         let opened = shm::open(key, OFlags::RDWR, Mode::empty());
         let object = opened.map_err(|error| RegionError::Open(error.into()))?;
-        let size = fstat(&object).map_err(|error| RegionError::Open(error.into()))?.st_size;
+        let size = size(&object).map_err(RegionError::Open)?;
         let end = offset.checked_add(len).ok_or(RegionError::Range)?;
-        if len == 0 || usize::try_from(size).is_ok_and(|size| end > size) {
+        if len == 0 || end > size {
             return Err(RegionError::Range);
         }
         // A mapping starts on a page; the range may start anywhere.
-        let start = offset % rustix::param::page_size();
+        let page = rustix::param::page_size();
+        let start = offset % page;
         let mapped = start + len;
         // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
         let address = unsafe {
@@ -63,8 +102,42 @@ impl ClientRegion {
                 (offset - start) as u64,
             )
         };
-        let address = address.map_err(|error| RegionError::Map(error.into()))?.cast();
-        Ok(Self { address, mapped, start, len })
+        let address: *mut u8 = address.map_err(|error| RegionError::Map(error.into()))?.cast();
+        let room = mapped.next_multiple_of(page) as u64;
+        let region = Arc::new(Self {
+            object,
+            object_offset: offset - start,
+            address,
+            mapped,
+            start,
+            len,
+            location: NEXT_LOCATION.fetch_add(room, Ordering::Relaxed),
+            watchers: Mutex::default(),
+        });
+        let mut known = MAPPED.write().unwrap_or_else(PoisonError::into_inner);
+        known.insert(address as usize, Arc::downgrade(&region));
+        drop(known);
+        Ok(region)
+    }
+
+    /// Whether its object still reaches as far as it did: to read beyond its end would end this
+    /// process.
+    pub fn is_whole(&self) -> bool {
+        size(&self.object).is_ok_and(|size| size >= self.object_offset + self.mapped)
+    }
+
+    pub fn file(&self) -> RegionFile {
+        RegionFile {
+            location: self.location,
+            len: self.mapped,
+            descriptor: self.object.as_raw_fd(),
+            offset: self.object_offset,
+        }
+    }
+
+    /// Calls `gone` when the last slice has been dropped, too.
+    pub fn watch(&self, gone: impl FnOnce() + Send + 'static) {
+        self.watchers.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(gone));
     }
 
     pub fn len(&self) -> usize {
@@ -101,8 +174,17 @@ impl ClientRegion {
     }
 }
 
+fn size(object: &OwnedFd) -> io::Result<usize> {
+    Ok(usize::try_from(fstat(object)?.st_size).unwrap_or(0))
+}
+
 impl Drop for ClientRegion {
     fn drop(&mut self) {
+        let mut known = MAPPED.write().unwrap_or_else(PoisonError::into_inner);
+        known.remove(&(self.address as usize));
+        drop(known);
+        let watchers = self.watchers.get_mut().unwrap_or_else(PoisonError::into_inner);
+        watchers.drain(..).for_each(|gone| gone());
         // SAFETY: every slice holds the region, so nothing refers to the mapping any more.
         let _ = unsafe { munmap(self.address.cast(), self.mapped) };
     }
@@ -151,8 +233,8 @@ mod tests {
     #[test]
     fn what_is_written_is_read_in_place() {
         let object = Object::new("place", 10_000);
-        let region = Arc::new(ClientRegion::open(&object.0, 5000, 100).unwrap());
-        let whole = Arc::new(ClientRegion::open(&object.0, 0, 10_000).unwrap());
+        let region = ClientRegion::open(&object.0, 5000, 100).unwrap();
+        let whole = ClientRegion::open(&object.0, 0, 10_000).unwrap();
         assert!(region.write(10, [Bytes::from("ab"), Bytes::from("c")].iter()));
         assert_eq!(whole.bytes(5010, 3).unwrap(), "abc");
         let kept = region.bytes(10, 3).unwrap();
@@ -167,10 +249,46 @@ mod tests {
             let opened = ClientRegion::open(&object.0, offset, len);
             assert!(matches!(opened, Err(RegionError::Range)), "{offset} {len}");
         }
-        let region = Arc::new(ClientRegion::open(&object.0, 0, 16).unwrap());
+        let region = ClientRegion::open(&object.0, 0, 16).unwrap();
         assert!(region.bytes(10, 7).is_none() && region.bytes(usize::MAX, 2).is_none());
         assert!(!region.write(15, [Bytes::from("ab")].iter()));
         let missing = ClientRegion::open("/nereid-test-nothing", 0, 1);
         assert!(matches!(missing, Err(RegionError::Open(_))));
+    }
+    #[test]
+    fn bytes_of_clients_are_known_by_their_location() {
+        let object = Object::new("location", 20_000);
+        let region = ClientRegion::open(&object.0, 5000, 100).unwrap();
+        let other = ClientRegion::open(&object.0, 0, 20_000).unwrap();
+        let bytes = region.bytes(10, 50).unwrap();
+        let (found, location) = region_of(&bytes).unwrap();
+        assert!(Arc::ptr_eq(&found, &region));
+        let file = region.file();
+        assert_eq!(location - file.location + file.offset as u64, 5010);
+        assert!(file.location.abs_diff(other.file().location) >= 5096, "no two are the same");
+        assert!(region_of(&[1, 2]).is_none());
+    }
+
+    #[test]
+    fn a_region_tells_when_it_goes() {
+        let object = Object::new("goes", 4096);
+        let region = ClientRegion::open(&object.0, 0, 4096).unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        region.watch(move || tell.send(()).unwrap());
+        let kept = region.bytes(0, 8).unwrap();
+        drop(region);
+        assert!(told.try_recv().is_err());
+        drop(kept);
+        assert!(told.try_recv().is_ok());
+    }
+
+    #[test]
+    fn an_object_that_was_cut_is_noticed() {
+        let object = Object::new("cut", 8192);
+        let region = ClientRegion::open(&object.0, 0, 8192).unwrap();
+        assert!(region.is_whole());
+        let opened = shm::open(&*object.0, OFlags::RDWR, Mode::empty()).unwrap();
+        rustix::fs::ftruncate(&opened, 4096).unwrap();
+        assert!(!region.is_whole());
     }
 }

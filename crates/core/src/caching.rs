@@ -10,6 +10,7 @@ use nereid_inference::{
 use nereid_model_config::ModelConfig;
 
 use crate::model::ModelVersion;
+use crate::own::own;
 
 pub(crate) struct Caching {
     cache: Arc<ResponseCache>,
@@ -81,6 +82,7 @@ impl ResponseSink for Keeper {
             && let Some(Ok(response)) = &mut answer.response
         {
             let start = Instant::now();
+            response.outputs.iter_mut().for_each(|output| own(&mut output.data));
             let mut entry = Entry::of(response);
             if !self.keeps_parameters {
                 entry.parameters.clear();

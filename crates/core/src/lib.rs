@@ -28,6 +28,7 @@ mod namespaces;
 mod on_demand;
 mod ordering;
 mod overrides;
+mod own;
 mod parallel;
 mod pool;
 mod precise;

@@ -77,7 +77,7 @@ impl Regions {
         })?;
         let (name, key) = (name.to_owned(), key.to_owned());
         let status = RegionStatus { name: name.clone(), key, offset, byte_size };
-        let registered = Registered { status, memory: Memory::System(Arc::new(memory)) };
+        let registered = Registered { status, memory: Memory::System(memory) };
         self.by_name.write().unwrap_or_else(PoisonError::into_inner).insert(name, registered);
         Ok(())
     }
@@ -232,6 +232,11 @@ impl Regions {
                 "Invalid offset for shared memory region: '{name}'"
             )));
         };
+        if !found.memory.is_whole() {
+            return Err(Error::invalid_arg(format!(
+                "shared memory region '{name}' has become smaller since it was registered"
+            )));
+        }
         // Triton takes a size that was left out for a range that cannot be.
         let byte_size = usize::try_from(range.byte_size).ok().filter(|&size| size > 0);
         let byte_size = byte_size.filter(|&size| size <= len - offset);
@@ -258,6 +263,13 @@ impl Memory {
         match self {
             Self::System(region) => region.len(),
             Self::Cuda { region, .. } => region.len(),
+        }
+    }
+
+    fn is_whole(&self) -> bool {
+        match self {
+            Self::System(region) => region.is_whole(),
+            Self::Cuda { .. } => true,
         }
     }
 

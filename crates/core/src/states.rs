@@ -13,6 +13,7 @@ use nereid_model_config::ModelConfig;
 use nereid_model_config::proto::model_sequence_batching::State;
 
 use crate::initial_state;
+use crate::own::own;
 
 /// The states of a model version.
 pub(crate) struct States {
@@ -137,6 +138,7 @@ impl Keeper {
             )));
         }
         state.name.clone_from(&spec.initial.name);
+        own(&mut state.data);
         Ok(state)
     }
 }

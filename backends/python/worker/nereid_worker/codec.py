@@ -1,5 +1,6 @@
 """Tensors into frames and out of them; large ones by their place in the arena."""
 
+import ctypes
 import itertools
 import json
 import struct
@@ -8,7 +9,7 @@ import weakref
 
 import numpy as np
 
-from nereid_worker import errors, frames, tensor
+from nereid_worker import errors, frames, regions, tensor
 from nereid_worker.datatypes import STRING
 
 _INLINE_BELOW = 1 << 16
@@ -26,6 +27,7 @@ class Codec:
 
     def __init__(self, arena, release):
         self.arena = arena
+        self.regions = regions.Regions()
         self._release = release
         self._lent = {}
         self._kept = itertools.count(_KEPT)
@@ -92,6 +94,8 @@ class Codec:
         address = array.__array_interface__["data"][0]
         offset = self.arena.offset_of(address, array.nbytes)
         if offset is None:
+            offset = self.regions.location_of(address, array.nbytes)
+        if offset is None:
             offset = self.arena.allocate(array.nbytes)
             taken.append(offset)
             np.copyto(np.ndarray(array.shape, array.dtype, self.arena.map, offset), array)
@@ -135,7 +139,7 @@ class Codec:
     def decode(self, body, at, lender=None, borrowed=None):
         """The block at `at`: its tensors, its extras, and where the next one starts.
 
-        Large tensors lie in the arena. Those of an answer are the model's until it drops them, and
+        Large tensors lie in the arena, or in regions of clients. Those of an answer are the model's until it drops them, and
         `lender` is told then. Those of a request are the server's, and are noted in `borrowed`:
         whoever decodes must look after them with `keep`.
         """
@@ -157,7 +161,8 @@ class Codec:
                 memory = bytearray(body[data : data + length])
                 data += (length + 7) & ~7
             else:
-                memory = self.arena.lend(location, length)
+                owner = self.arena if location < self.arena.length else self.regions
+                memory = owner.lend(location, length)
                 if borrowed is not None:
                     borrowed.append((memory, location, length))
                 if lender is not None:
@@ -167,20 +172,37 @@ class Codec:
         return tensors, extras, at + block_len
 
     def keep(self, frame_id, borrowed):
-        """The frame that asks for inputs in `borrowed` that the model holds on to; they are given
+        """The frames that ask for inputs in `borrowed` that the model holds on to; they are given
         back when it drops them. Empty if it holds on to none."""
-        numbers = []
+        numbers, needs_own = [], False
         while borrowed:
             memory, location, length = borrowed.pop()
             # This name, and the argument of getrefcount.
-            if sys.getrefcount(memory) > 2:
+            kept = sys.getrefcount(memory) > 2
+            if location >= self.arena.length:
+                needs_own |= self.regions.settle(memory, location, length, kept)
+            elif kept:
                 number = next(self._kept)
                 numbers += (number, location, length)
                 weakref.finalize(memory, self._release, number).atexit = False
-        if not numbers:
-            return b""
-        body = struct.pack("<%dQ" % len(numbers), *numbers)
-        return frames.frame(frames.KEEP, frame_id, 0, body)
+        asked = frames.frame(frames.COPY_INPUTS, frame_id) if needs_own else b""
+        if numbers:
+            body = struct.pack("<%dQ" % len(numbers), *numbers)
+            asked += frames.frame(frames.KEEP, frame_id, 0, body)
+        return asked
+
+    def own(self, tensors):
+        """Makes inputs the model's own before their request is over; returns the frame that asks
+        for no more that are not, if one was not."""
+        asked = b""
+        for one in tensors:
+            memory = one._data
+            if isinstance(memory, ctypes.Array):
+                address = ctypes.addressof(memory)
+                if self.arena.offset_of(address, len(memory)) is None:
+                    regions.own(memory)
+                    asked = frames.frame(frames.COPY_INPUTS, 0)
+        return asked
 
     def _dropped(self, lender):
         """The last view of one tensor of an answer is gone. Runs in whatever thread dropped it."""

@@ -71,6 +71,8 @@ class Worker:
                 frames.CANCEL: lambda index, frame, _: self.cancelled.add((frame, index)),
                 frames.WATCHED: lambda index, frame, _: self.watched.add((frame, index)),
                 frames.ROOM: self._room_made,
+                frames.MAP: self._region_told,
+                frames.UNMAP: lambda _, location, __: self.codec.regions.unmap(location),
                 frames.FINALIZE: self._finalize_asked,
             }
         )
@@ -87,6 +89,10 @@ class Worker:
         if (frame, index) in self.room:
             self.room[frame, index] += 1
 
+    def _region_told(self, _count, location, body):
+        mapped = self.codec.regions.map(location, *memoryview(body).cast("Q"))
+        self.channel.later(frames.frame(frames.MAPPED, location, int(mapped)))
+
     def _finalize_asked(self, *_):
         self.ending = True
 
@@ -97,6 +103,9 @@ class Worker:
         window = request._info("window", None)
         if window is not None:
             self.room[request._frame, request._index] = window
+        if not self.state.decoupled:
+            # The client may have its answer, and use its memory again, while `execute` goes on.
+            self.channel.later(self.codec.own(request._inputs))
         return InferenceResponseSender(self, request._frame, request._index, self.state.decoupled)
 
     def wait_for_room(self, frame, index):

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 INIT, EXECUTE, CALL_ANSWER, FINALIZE, RELEASE, CANCEL, WATCHED, NESTED, ASK_READY = range(1, 10)
+MAP, UNMAP = 11, 12
 READY, FAILED, EXECUTED, CALL, RELEASE_ANSWERS, LOG, FINALIZED, RESPONSE = range(101, 109)
-WATCH, CANCEL_CALL, CONTROL, METRIC, READY_STATE, KEEP = range(109, 115)
+WATCH, CANCEL_CALL, CONTROL, METRIC, READY_STATE, KEEP, MAPPED, COPY_INPUTS = range(109, 117)
 INLINE = (1 << 64) - 1
 ARENA_LEN = 64 << 20
 SPAN = (32 << 20, 16 << 20)
@@ -150,7 +151,7 @@ class Server:
             self.input += more
 
     def _content(self, kind, count, body):
-        if kind in (WATCH, CANCEL_CALL):
+        if kind in (WATCH, CANCEL_CALL, MAPPED):
             return count
         if kind in (RELEASE_ANSWERS, KEEP):
             return list(struct.unpack("<%dQ" % (len(body) // 8), body))
@@ -181,7 +182,7 @@ class Server:
                 raw = body[data : data + length]
                 data += len(pad(bytes(length)))
             else:
-                raw = self.arena[location : location + length]
+                raw = self.arena[location : location + length]  # Nothing, if it is in a region.
             tensors[name] = Tensor(name, code, shape, raw, location)
         assert at == table and data == end
         return tensors, extras
