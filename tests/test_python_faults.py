@@ -184,6 +184,39 @@ def test_memory_that_runs_out_ends_a_worker_and_not_the_server(tmp_path):
         assert np.array_equal(infer(server, "hangs"), np.ones((1, 4)))
 
 
+@pytest.fixture
+def small_memory():
+    """What makes a command run in a control group with 300 MiB; needs the right to make one."""
+    for root, limit in (("memory/", "memory.limit_in_bytes"), ("", "memory.max")):
+        group = Path("/sys/fs/cgroup/%snereid-test-%d" % (root, os.getpid()))
+        try:
+            group.mkdir()
+        except OSError:
+            continue
+        try:
+            (group / limit).write_text(str(300 << 20))
+            enter = 'echo $$ > "$0/cgroup.procs" && exec "$@"'
+            yield ["sh", "-c", enter, str(group)]
+            return
+        except OSError:
+            pass
+        finally:
+            group.rmdir()
+    pytest.skip("no control group can be made")
+
+
+def test_the_kernel_ends_the_worker_whose_model_takes_all_memory(tmp_path, small_memory):
+    python_model(tmp_path, "eats", HEAD + HANGS.replace("time.sleep(3600)", "np.ones(1 << 28)"))
+    python_model(tmp_path, "other", IDENTITY_MODEL)
+    with Server(tmp_path, prefix=small_memory) as server:
+        (other,) = server.workers("other")
+        message = refusal(server, "eats", 2)
+        assert "was ended by signal 9, as when memory runs out" in message
+        for model in ("eats", "other"):
+            assert np.array_equal(infer(server, model), np.ones((1, 4)))
+        assert server.workers("other") == [other]
+
+
 def test_a_missing_module_names_the_package_and_the_environment(tmp_path):
     write_model(tmp_path, "m", config("python"), {"model.py": "import no_such_package\n"})
     with Server(tmp_path, "--exit-on-error=false", "--strict-readiness=false") as server:
