@@ -17,7 +17,6 @@ mod environment;
 mod executing;
 mod extras;
 mod frame;
-mod in_place;
 mod launch;
 mod limits;
 mod link;

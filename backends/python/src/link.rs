@@ -4,38 +4,37 @@
 //! only what the pipe does not take at once is left to the reactor. No request is answered and no
 //! batch dropped under that lock, since both lead back into the scheduler and from there to here.
 
+mod calling;
+mod in_place;
+mod readiness;
+
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
-use nereid_arena::{Arena, ClientRegion};
 use nereid_backend::{Batch, Host, ModelSource, Placement};
-use nereid_inference::{Cancellation, Error, Response, Result};
+use nereid_inference::{Cancellation, Error};
 use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
-use crate::executing::{Executing, Heritage};
+use crate::executing::Executing;
 use crate::extras;
 use crate::frame::{
-    ASK_READY, CALL_ANSWER, CANCEL, EXECUTE, EXECUTE_NESTED, FINALIZE, INIT, MAP, RELEASE_CHUNKS,
-    ROOM, UNMAP, WATCHED, begin_frame, end_frame, write_block,
+    CANCEL, EXECUTE, EXECUTE_NESTED, FINALIZE, INIT, RELEASE_CHUNKS, ROOM, WATCHED, begin_frame,
+    end_frame, write_block,
 };
-use crate::in_place::{InPlace, Plan};
 use crate::peers::Peers;
 use crate::span::Span;
-use crate::tensors::{move_to_arena, outgoing, shared_bytes, slice_at};
+use crate::tensors::{move_to_arena, outgoing};
+use in_place::InPlace;
+use readiness::ReadyAnswer;
+
+pub(crate) use calling::Part;
 
 /// Lines of a worker's error output that are kept for the message about its death.
 const LAST_WORDS: usize = 24;
-
-/// How long a model may take to say whether it is ready.
-const READY_LIMIT: Duration = Duration::from_secs(5);
-
-/// Set in the number under which one of several answers is lent; calls have small numbers.
-const LEASE: u64 = 1 << 63;
 
 pub(crate) struct Link {
     /// Of the instance.
@@ -91,14 +90,6 @@ struct Worker {
     ready_asks: HashMap<u64, ReadyAnswer>,
 }
 
-pub(crate) type ReadyAnswer = Box<dyn FnOnce(bool) + Send>;
-
-/// One of several answers to a call.
-#[derive(Clone, Copy)]
-pub(crate) struct Part {
-    pub(crate) last: bool,
-}
-
 enum Phase {
     /// Batches are parked until the worker is ready.
     Starting,
@@ -106,15 +97,6 @@ enum Phase {
     /// It could not be started again; batches are refused until it can.
     Down(Error),
     Stopping,
-}
-
-impl State {
-    fn plan(&self, arena: &Arena, batch: &Batch) -> Plan {
-        let ready = matches!(self.phase, Phase::Ready);
-        let in_place = self.worker.as_ref().filter(|_| ready).map(|worker| &worker.in_place);
-        let running = || self.executing.values().flat_map(|running| running.shared_inputs(arena));
-        Plan::of(arena, batch, in_place, running)
-    }
 }
 
 impl Link {
@@ -211,56 +193,6 @@ impl Link {
             }
         }
         state.executing.insert(id, Executing::new(batch, nested));
-    }
-
-    /// Answers a call of the worker, unless that worker has died meanwhile. `part`: this is one of
-    /// several answers.
-    pub(crate) fn answer_call(
-        &self,
-        generation: u64,
-        call: u64,
-        answer: Result<Response>,
-        part: Option<Part>,
-    ) {
-        let answer = answer.and_then(|mut response| {
-            move_to_arena(&self.host.arena, &mut response.outputs)?;
-            Ok(response)
-        });
-        let mut state = self.lock();
-        let State { worker, next_id, .. } = &mut *state;
-        let Some(worker) = worker.as_mut().filter(|w| w.generation == generation) else {
-            return;
-        };
-        if part.is_none_or(|part| part.last) {
-            worker.open_calls.remove(&call);
-        }
-        // Each of several answers is lent, and given back, by itself.
-        let lease = match part {
-            None => call,
-            Some(_) => {
-                *next_id += 1;
-                LEASE | *next_id
-            }
-        };
-        if let Ok(response) = &answer {
-            let lent: Vec<Bytes> =
-                shared_bytes(&self.host.arena, &response.outputs).cloned().collect();
-            if !lent.is_empty() {
-                worker.lent.insert(lease, lent);
-            }
-        }
-        let part = part.map(|part| (part, lease));
-        self.send(&mut state, |out| {
-            let start = begin_frame(out, CALL_ANSWER, 1, call);
-            match &answer {
-                Ok(response) => {
-                    let tensors = outgoing(&self.host.arena, &response.outputs);
-                    write_block(out, &extras::of_response(response, part), &tensors);
-                }
-                Err(error) => write_block(out, &extras::of_error(error, part), &[]),
-            }
-            end_frame(out, start);
-        });
     }
 
     /// Writes what `build` puts together; what the pipe does not take is written by the reactor.
@@ -371,19 +303,6 @@ impl Link {
         self.lock().executing.insert(id, executing);
     }
 
-    /// What a request made on behalf of the batch `id` takes over; little if that is over, or if
-    /// the worker does not say for whom it is made: then anybody may wait for it.
-    pub(crate) fn heritage(&self, id: Option<u64>) -> Heritage {
-        let state = self.lock();
-        match id.and_then(|id| state.executing.get(&id)) {
-            Some(batch) => batch.heritage(),
-            None => {
-                let holds = state.executing.values().any(Executing::holds);
-                Heritage { holds, ..Heritage::default() }
-            }
-        }
-    }
-
     /// The model asks whether a request was cancelled: answered now, and told later.
     pub(crate) fn watch(self: &Arc<Self>, id: u64, index: usize) {
         let cancellation = {
@@ -412,110 +331,6 @@ impl Link {
         });
     }
 
-    /// Notes how a call can be cancelled, unless the worker that made it has died.
-    pub(crate) fn open_call(&self, generation: u64, call: u64, cancellation: &Cancellation) {
-        let mut state = self.lock();
-        match state.worker.as_mut().filter(|worker| worker.generation == generation) {
-            Some(worker) => {
-                worker.open_calls.insert(call, cancellation.clone());
-            }
-            None => {
-                drop(state);
-                cancellation.cancel();
-            }
-        }
-    }
-
-    /// The model does not want the answer to a call any more.
-    pub(crate) fn cancel_call(&self, call: u64) {
-        let cancellation =
-            self.lock().worker.as_mut().and_then(|worker| worker.open_calls.remove(&call));
-        if let Some(cancellation) = cancellation {
-            cancellation.cancel();
-        }
-    }
-
-    /// Asks the worker to map a region, and tells it when that has gone.
-    fn offer(self: &Arc<Self>, state: &mut State, region: &ClientRegion) {
-        let file = region.file();
-        if !state.worker.as_mut().is_some_and(|worker| worker.in_place.offer(file.location)) {
-            return;
-        }
-        self.send(state, |out| {
-            let start = begin_frame(out, MAP, 0, file.location);
-            for number in [file.len as u64, file.descriptor as u64, file.offset as u64] {
-                out.extend_from_slice(&number.to_le_bytes());
-            }
-            end_frame(out, start);
-        });
-        let (link, reactor) = (Arc::downgrade(self), self.host.reactor.clone());
-        // The last slice may be dropped anywhere, even where the lock is held.
-        region.watch(move || {
-            reactor.spawn(async move {
-                if let Some(link) = link.upgrade() {
-                    link.region_gone(file.location);
-                }
-            });
-        });
-    }
-
-    fn region_gone(&self, location: u64) {
-        if let Some(worker) = &mut self.lock().worker {
-            worker.in_place.forget(location);
-        }
-        self.send_note(UNMAP, 0, location);
-    }
-
-    /// What the worker says to [`Self::offer`].
-    pub(crate) fn region_mapped(&self, location: u64, mapped: bool) {
-        if let Some(worker) = &mut self.lock().worker {
-            worker.in_place.answered(location, mapped);
-        }
-    }
-
-    /// The model needs inputs of its own.
-    pub(crate) fn copy_inputs(&self) {
-        if let Some(worker) = &mut self.lock().worker {
-            worker.in_place.refuse();
-        }
-    }
-
-    /// The tensor that the worker means by a place in shared memory: one that was lent to it, or one
-    /// that it wrote into its own span. Anything else is not its to give away.
-    pub(crate) fn tensor_at(&self, offset: usize, len: usize) -> Option<Bytes> {
-        let state = self.lock();
-        let worker = state.worker.as_ref()?;
-        let arena = &self.host.arena;
-        let mut lent = worker.lent.values().flatten();
-        lent.find_map(|owner| slice_at(arena, owner, offset, len))
-            .or_else(|| {
-                state.executing.values().find_map(|batch| batch.input_at(arena, offset, len))
-            })
-            .or_else(|| worker.span.borrow(offset, len))
-    }
-
-    /// The model holds on to inputs after their batch: their memory must not be used for others.
-    pub(crate) fn keep_inputs(&self, id: u64, triples: &[u64]) {
-        let mut state = self.lock();
-        let State { worker: Some(worker), executing, .. } = &mut *state else { return };
-        let Some(executing) = executing.get(&id) else { return };
-        for triple in triples.chunks_exact(3) {
-            let (offset, len) = (triple[1] as usize, triple[2] as usize);
-            if let Some(input) = executing.input_at(&self.host.arena, offset, len) {
-                worker.lent.insert(triple[0], vec![input]);
-            }
-        }
-    }
-
-    /// The worker has dropped the answers of these calls, or inputs that it held on to.
-    pub(crate) fn release_answers(&self, calls: impl Iterator<Item = u64>) {
-        let mut state = self.lock();
-        let Some(worker) = &mut state.worker else { return };
-        let released: Vec<_> = calls.filter_map(|call| worker.lent.remove(&call)).collect();
-        drop(state);
-        drop(released);
-    }
-
     pub(crate) fn stop(&self) {
         let mut state = self.lock();
         state.phase = Phase::Stopping;
@@ -525,63 +340,6 @@ impl Link {
         });
         drop(state);
         self.stopped.notify_one();
-    }
-
-    /// The instance waits for an answer from `model`.
-    pub(crate) fn begin_wait(&self, generation: u64, model: &str) {
-        let mut state = self.lock();
-        if let Some(worker) = state.worker.as_mut().filter(|w| w.generation == generation) {
-            worker.waits_for.push(model.to_owned());
-        }
-    }
-
-    pub(crate) fn end_wait(&self, generation: u64, model: &str) {
-        let mut state = self.lock();
-        if let Some(worker) = state.worker.as_mut().filter(|w| w.generation == generation)
-            && let Some(found) = worker.waits_for.iter().position(|other| other == model)
-        {
-            worker.waits_for.swap_remove(found);
-        }
-    }
-
-    /// The models whose answers it waits for.
-    pub(crate) fn waits_for(&self) -> Vec<String> {
-        self.lock().worker.as_ref().map(|worker| worker.waits_for.clone()).unwrap_or_default()
-    }
-
-    /// How many batches it runs within others.
-    pub(crate) fn nested(&self) -> usize {
-        self.lock().executing.values().filter(|executing| executing.nested).count()
-    }
-
-    /// Whether it would execute a batch: asks the model, if that has a say in it.
-    pub(crate) fn ask_ready(self: &Arc<Self>, answer: ReadyAnswer) {
-        let mut state = self.lock();
-        let serves = matches!(state.phase, Phase::Ready | Phase::Starting);
-        let State { worker, next_id, .. } = &mut *state;
-        let Some(worker) = worker.as_mut().filter(|worker| serves && worker.says_ready) else {
-            drop(state);
-            return answer(serves);
-        };
-        let id = *next_id;
-        *next_id += 1;
-        worker.ready_asks.insert(id, answer);
-        drop(state);
-        self.send_note(ASK_READY, 0, id);
-        let link = self.clone();
-        self.host.reactor.spawn(async move {
-            tokio::time::sleep(READY_LIMIT).await;
-            // Who is busy has not said no.
-            let busy = !link.running(1).is_empty();
-            link.ready_answered(id, busy);
-        });
-    }
-
-    pub(crate) fn ready_answered(&self, id: u64, ready: bool) {
-        let answer = self.lock().worker.as_mut().and_then(|worker| worker.ready_asks.remove(&id));
-        if let Some(answer) = answer {
-            answer(ready);
-        }
     }
 
     /// The server is stopping: a worker that does not wait for requests is not waited for.

@@ -14,10 +14,12 @@ use nereid_arena::{ARENA_THRESHOLD, Arena, ClientRegion, region_of};
 use nereid_backend::Batch;
 use nereid_inference::Buffer;
 
+use super::{Link, Phase, State};
+use crate::frame::{MAP, UNMAP, begin_frame, end_frame};
 use crate::tensors::is_in_arena;
 
 /// What one worker knows of the regions of clients.
-pub(crate) struct InPlace {
+pub(super) struct InPlace {
     refused: bool,
     /// By location: whether the worker has said that it is mapped.
     regions: HashMap<u64, bool>,
@@ -50,9 +52,65 @@ impl InPlace {
     }
 }
 
+impl State {
+    pub(super) fn plan(&self, arena: &Arena, batch: &Batch) -> Plan {
+        let ready = matches!(self.phase, Phase::Ready);
+        let in_place = self.worker.as_ref().filter(|_| ready).map(|worker| &worker.in_place);
+        let running = || self.executing.values().flat_map(|running| running.shared_inputs(arena));
+        Plan::of(arena, batch, in_place, running)
+    }
+}
+
+impl Link {
+    /// Asks the worker to map a region, and tells it when that has gone.
+    pub(super) fn offer(self: &Arc<Self>, state: &mut State, region: &ClientRegion) {
+        let file = region.file();
+        if !state.worker.as_mut().is_some_and(|worker| worker.in_place.offer(file.location)) {
+            return;
+        }
+        self.send(state, |out| {
+            let start = begin_frame(out, MAP, 0, file.location);
+            for number in [file.len as u64, file.descriptor as u64, file.offset as u64] {
+                out.extend_from_slice(&number.to_le_bytes());
+            }
+            end_frame(out, start);
+        });
+        let (link, reactor) = (Arc::downgrade(self), self.host.reactor.clone());
+        // The last slice may be dropped anywhere, even where the lock is held.
+        region.watch(move || {
+            reactor.spawn(async move {
+                if let Some(link) = link.upgrade() {
+                    link.region_gone(file.location);
+                }
+            });
+        });
+    }
+
+    fn region_gone(&self, location: u64) {
+        if let Some(worker) = &mut self.lock().worker {
+            worker.in_place.forget(location);
+        }
+        self.send_note(UNMAP, 0, location);
+    }
+
+    /// What the worker says to [`Self::offer`].
+    pub(crate) fn region_mapped(&self, location: u64, mapped: bool) {
+        if let Some(worker) = &mut self.lock().worker {
+            worker.in_place.answered(location, mapped);
+        }
+    }
+
+    /// The model needs inputs of its own.
+    pub(crate) fn copy_inputs(&self) {
+        if let Some(worker) = &mut self.lock().worker {
+            worker.in_place.refuse();
+        }
+    }
+}
+
 /// What must happen before a worker can have a batch.
 #[derive(Default)]
-pub(crate) struct Plan {
+pub(super) struct Plan {
     /// The inputs that must be copied into the arena: which of which request.
     pub(crate) copies: Vec<(usize, usize)>,
     /// Regions that the worker should map for the next time.
