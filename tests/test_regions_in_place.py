@@ -9,6 +9,7 @@ import tritonclient.http as httpclient
 import tritonclient.utils.shared_memory as shm
 from harness import Server, write_model
 from models import IDENTITY_MODEL, config, python_model
+from test_cancellation import pending
 from tritonclient.utils import InferenceServerException
 
 ELEMENTS = 300_000
@@ -119,6 +120,8 @@ def server(tmp_path_factory, flag):
     python_model(repository, "identity", IDENTITY_MODEL, max_batch_size=0)
     cached = config("identity", max_batch_size=0, more="response_cache { enable: true }")
     write_model(repository, "cached", cached)
+    slow = 'parameters { key: "execute_delay_ms" value: { string_value: "1000" } }'
+    write_model(repository, "slow", config("identity", max_batch_size=0, more=slow))
     with Server(
         repository, "--allow-client-shm=true", "--cache-config=local,size=100000000"
     ) as running:
@@ -281,3 +284,28 @@ def test_a_region_whose_object_was_cut(region, model):
     os.truncate("/dev/shm" + one.key, one.size)
     one.put(numbered(3))
     same(one.ask(model), numbered(3))
+
+
+def test_an_object_that_is_cut_while_its_request_waits(region, client, server):
+    one, out = region("cut_early"), region("cut_out")
+    one.put(numbered(1))
+    wanted = httpclient.InferRequestedOutput("OUT")
+    wanted.set_shared_memory(out.name, out.size)
+    direct = httpclient.InferInput("IN", [1], "FP32").set_data_from_numpy(np.ones(1, np.float32))
+    first = client.async_infer("slow", [direct])
+    asked = client.async_infer("slow", [one.tensor()], outputs=[wanted])
+    # To ask the server something lets the client's other requests go, too.
+    server.wait_for(lambda: client.is_server_live() and pending(server, "slow") == 1)
+    os.truncate("/dev/shm" + one.key, 4096)
+    first.get_result()
+    asked.get_result()
+    got = shm.get_contents_as_numpy(out.handle, np.float32, [ELEMENTS])
+    same(got, np.append(numbered(1)[:1024], np.zeros(ELEMENTS - 1024)))
+
+    os.truncate("/dev/shm" + one.key, one.size)
+    with pytest.raises(InferenceServerException, match="has become smaller"):
+        one.ask("slow")
+    client.unregister_system_shared_memory(one.name)
+    client.register_system_shared_memory(one.name, one.key, one.size)
+    one.put(numbered(2))
+    same(one.ask("slow"), numbered(2))

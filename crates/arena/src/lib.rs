@@ -10,6 +10,7 @@
 //! makes the slices handed out here sound; the server itself never writes a chunk it has shared.
 
 mod classes;
+mod guard;
 mod left;
 mod mapping;
 mod region;

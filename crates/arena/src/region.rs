@@ -8,13 +8,15 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::ptr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use bytes::Bytes;
 use rustix::fs::{Mode, fstat};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use rustix::shm::{self, OFlags};
+
+use crate::guard;
 
 /// A range of a POSIX shared memory object. It stays mapped as long as somebody holds a slice.
 pub struct ClientRegion {
@@ -48,14 +50,33 @@ pub struct RegionFile {
 static NEXT_LOCATION: AtomicU64 = AtomicU64::new(1 << 60);
 
 /// The regions that are mapped, by address.
-static MAPPED: RwLock<BTreeMap<usize, Weak<ClientRegion>>> = RwLock::new(BTreeMap::new());
+static MAPPED: RwLock<BTreeMap<usize, Mapped>> = RwLock::new(BTreeMap::new());
+
+struct Mapped {
+    len: usize,
+    /// Some of its pages had to be replaced, because they were gone.
+    given_up: AtomicBool,
+    region: Weak<ClientRegion>,
+}
+
+/// Notes that pages of a region are gone, if there is one at `address`. Called in a signal handler.
+pub(crate) fn give_up_region_at(address: usize) -> bool {
+    let mapped = MAPPED.read().unwrap_or_else(PoisonError::into_inner);
+    match mapped.range(..=address).next_back() {
+        Some((start, found)) if address - start < found.len => {
+            found.given_up.store(true, Ordering::Relaxed);
+            true
+        }
+        _ => false,
+    }
+}
 
 /// The region in which `bytes` lie, if they are a client's, and their location.
 pub fn region_of(bytes: &[u8]) -> Option<(Arc<ClientRegion>, u64)> {
     let address = bytes.as_ptr() as usize;
     let mapped = MAPPED.read().unwrap_or_else(PoisonError::into_inner);
-    let (&start, region) = mapped.range(..=address).next_back()?;
-    let region = region.upgrade()?;
+    let (&start, found) = mapped.range(..=address).next_back()?;
+    let region = found.region.upgrade()?;
     drop(mapped);
     let at = address - start;
     (at + bytes.len() <= region.mapped).then(|| (region.clone(), region.location + at as u64))
@@ -114,16 +135,25 @@ impl ClientRegion {
             location: NEXT_LOCATION.fetch_add(room, Ordering::Relaxed),
             watchers: Mutex::default(),
         });
+        guard::set_up();
+        let found = Mapped {
+            // To the end of its last page: what lies behind that belongs to somebody else.
+            len: mapped.next_multiple_of(page),
+            given_up: AtomicBool::new(false),
+            region: Arc::downgrade(&region),
+        };
         let mut known = MAPPED.write().unwrap_or_else(PoisonError::into_inner);
-        known.insert(address as usize, Arc::downgrade(&region));
+        known.insert(address as usize, found);
         drop(known);
         Ok(region)
     }
 
-    /// Whether its object still reaches as far as it did: to read beyond its end would end this
-    /// process.
+    /// Whether its object has reached as far as it did all the time, as far as can be known.
     pub fn is_whole(&self) -> bool {
-        size(&self.object).is_ok_and(|size| size >= self.object_offset + self.mapped)
+        let mapped = MAPPED.read().unwrap_or_else(PoisonError::into_inner);
+        let found = mapped.get(&(self.address as usize));
+        found.is_some_and(|found| !found.given_up.load(Ordering::Relaxed))
+            && size(&self.object).is_ok_and(|size| size >= self.object_offset + self.mapped)
     }
 
     pub fn file(&self) -> RegionFile {
@@ -265,7 +295,7 @@ mod tests {
         assert!(Arc::ptr_eq(&found, &region));
         let file = region.file();
         assert_eq!(location - file.location + file.offset as u64, 5010);
-        assert!(file.location.abs_diff(other.file().location) >= 5096, "no two are the same");
+        assert!(file.location.abs_diff(other.file().location) >= 4096, "no two are the same");
         assert!(region_of(&[1, 2]).is_none());
     }
 
@@ -290,5 +320,19 @@ mod tests {
         let opened = shm::open(&*object.0, OFlags::RDWR, Mode::empty()).unwrap();
         rustix::fs::ftruncate(&opened, 4096).unwrap();
         assert!(!region.is_whole());
+    }
+
+    #[test]
+    fn pages_that_are_gone_are_zeros_and_the_region_is_done_with() {
+        let object = Object::new("gone", 3 * 4096);
+        let region = ClientRegion::open(&object.0, 0, 3 * 4096).unwrap();
+        assert!(region.write(0, [Bytes::from(vec![7; 3 * 4096])].iter()));
+        let bytes = region.bytes(0, 3 * 4096).unwrap();
+        let opened = shm::open(&*object.0, OFlags::RDWR, Mode::empty()).unwrap();
+        rustix::fs::ftruncate(&opened, 4096).unwrap();
+        assert_eq!((bytes[0], bytes[4096], bytes[3 * 4096 - 1]), (7, 0, 0));
+        assert!(region.write(8192, [Bytes::from("ab")].iter()), "nowhere, but nothing happens");
+        rustix::fs::ftruncate(&opened, 3 * 4096).unwrap();
+        assert!(!region.is_whole(), "its pages are not the object's any more");
     }
 }
