@@ -43,3 +43,19 @@ ADD = """
                 for r in requests
             ]
 """
+
+# Says that it has begun by making a file, and answers once another one is there.
+HELD = """
+    import pathlib, time
+    import triton_python_backend_utils as pb_utils
+
+    HERE = pathlib.Path(__file__).parent
+
+    class TritonPythonModel:
+        def execute(self, requests):
+            (HERE / "begun").touch()
+            while not (HERE / "go").exists():
+                time.sleep(0.01)
+            get = pb_utils.get_input_tensor_by_name
+            return [pb_utils.InferenceResponse([pb_utils.Tensor("OUT", get(r, "IN").as_numpy())]) for r in requests]
+"""

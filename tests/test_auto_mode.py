@@ -7,26 +7,11 @@ import pytest
 import tritonclient.grpc as grpcclient
 import tritonclient.http as httpclient
 from harness import Server, write_model
-from models import config, python_model
+from models import HELD, config, python_model
 from tritonclient.utils import InferenceServerException
 
 SIZE = 'parameters { key: "memory_bytes" value { string_value: "100" } }'
 IDENTITY = config("identity", dims="[ 2 ]", more=SIZE)
-# Answers once a file is there; says that it has begun by making another.
-HELD = """
-    import os, pathlib, time
-    import triton_python_backend_utils as pb_utils
-
-    HERE = pathlib.Path(__file__).parent
-
-    class TritonPythonModel:
-        def execute(self, requests):
-            (HERE / "begun").touch()
-            while not (HERE / "go").exists():
-                time.sleep(0.01)
-            get = pb_utils.get_input_tensor_by_name
-            return [pb_utils.InferenceResponse([pb_utils.Tensor("OUT", get(r, "IN").as_numpy())]) for r in requests]
-"""
 CALLS = """
     import triton_python_backend_utils as pb_utils
 

@@ -12,24 +12,9 @@ import numpy as np
 import pytest
 import tritonclient.http as httpclient
 from harness import Server, write_model
-from models import config, python_model
+from models import HELD, config, python_model
 
 IDENTITY = config("identity", dims="[ 1 ]")
-# Says that it has begun by making a file, and answers once another one is there.
-HELD = """
-    import pathlib, time
-    import triton_python_backend_utils as pb_utils
-
-    HERE = pathlib.Path(__file__).parent
-
-    class TritonPythonModel:
-        def execute(self, requests):
-            (HERE / "begun").touch()
-            while not (HERE / "go").exists():
-                time.sleep(0.01)
-            get = pb_utils.get_input_tensor_by_name
-            return [pb_utils.InferenceResponse([pb_utils.Tensor("OUT", get(r, "IN").as_numpy())]) for r in requests]
-"""
 SLOW_START = """
     import pathlib, time
 

@@ -6,14 +6,6 @@ use nereid_core::{ModelVersion, OutputPlace, Regions};
 use nereid_inference::{Response, Result};
 use nereid_protocol::{InferRequest, OutputFormat, classify};
 
-/// Finds the inputs that the client has put into shared memory.
-pub fn find_regions(regions: &Regions, request: &mut InferRequest) -> Result<()> {
-    for (index, range) in std::mem::take(&mut request.region_inputs) {
-        request.inputs[index].data = regions.input(&range)?.into();
-    }
-    Ok(())
-}
-
 /// What the client of one request wants done with its outputs; by default nothing.
 #[derive(Default)]
 pub struct Delivery {
@@ -25,7 +17,16 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    pub fn new(regions: &Regions, model: &Arc<ModelVersion>, format: OutputFormat) -> Result<Self> {
+    /// Finds the inputs of a request that are in shared memory, and what is to become of its outputs.
+    pub fn prepare(
+        regions: &Regions,
+        model: &Arc<ModelVersion>,
+        request: &mut InferRequest,
+    ) -> Result<Self> {
+        for (index, range) in std::mem::take(&mut request.region_inputs) {
+            request.inputs[index].data = regions.input(&range)?.into();
+        }
+        let format = std::mem::take(&mut request.format);
         let place = |(name, range): (&str, _)| Ok((name.to_owned(), regions.output(range)?));
         let places = format.regions().map(place).collect::<Result<_>>()?;
         let labels = format.wants_classes().then(|| model.clone());

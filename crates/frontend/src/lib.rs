@@ -14,7 +14,7 @@ mod tls;
 pub use access::{Access, Category, Denial, Restriction, Wish};
 pub use backlog::Backlog;
 pub use connections::{ConnectionOptions, Peer, Serve, serve};
-pub use delivery::{Delivery, find_regions};
+pub use delivery::Delivery;
 pub use forward::Forward;
 pub use keys::{Keys, Scope};
 pub use tls::{Tls, TlsFiles};

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use nereid_core::ModelVersion;
-use nereid_frontend::{Delivery, find_regions};
+use nereid_frontend::Delivery;
 use nereid_inference::{Error, Parameters, Request, Result, Trace};
-use nereid_protocol::{InferRequest, parse_version};
+use nereid_protocol::parse_version;
 
 use crate::decode::decode;
 use crate::encode::encode;
@@ -32,7 +31,7 @@ pub(crate) async fn infer(
     let name = message.model_name.clone();
     let mut request = decode(&model.config, message)?.request;
     request.parameters.extend(forwarded?);
-    let delivery = prepare(app, &model, &mut request)?;
+    let delivery = Delivery::prepare(&app.regions, &model, &mut request)?;
     let id = request.id.clone();
     let trace = beginning.trace(app, &name);
     let call = model.call(|responder| {
@@ -45,14 +44,4 @@ pub(crate) async fn infer(
     let encoded = response.and_then(|response| encode(id, response, &delivery));
     trace.sent();
     encoded
-}
-
-/// Finds the inputs that are in shared memory, and what is to become of the outputs.
-pub(crate) fn prepare(
-    app: &App,
-    model: &Arc<ModelVersion>,
-    request: &mut InferRequest,
-) -> Result<Delivery> {
-    find_regions(&app.regions, request)?;
-    Delivery::new(&app.regions, model, std::mem::take(&mut request.format))
 }

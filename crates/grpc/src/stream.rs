@@ -18,7 +18,6 @@ use tonic::{Status, Streaming};
 
 use crate::decode::{Decoded, decode};
 use crate::encode::encode;
-use crate::infer::prepare;
 use crate::order::Order;
 use crate::parameters::to_message;
 use crate::proto::{ModelInferRequest, ModelInferResponse, ModelStreamInferResponse};
@@ -143,7 +142,7 @@ impl Reader {
         let model = self.app.lifecycle.model(&message.model_name, version).await?;
         let mut decoded = decode(&model.config, message)?;
         decoded.request.parameters.extend(self.forwarded.clone()?);
-        let delivery = prepare(&self.app, &model, &mut decoded.request)?;
+        let delivery = Delivery::prepare(&self.app.regions, &model, &mut decoded.request)?;
         Ok(Taken { model, version, decoded, delivery })
     }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Incoming};
 use hyper::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use nereid_core::{ModelVersion, Outcome};
-use nereid_frontend::{Delivery, find_regions};
+use nereid_frontend::Delivery;
 use nereid_inference::{Error, Request, Result, Trace};
 use nereid_protocol::{InferRequest, parse_infer_request, raw_infer_request, write_infer_response};
 use nereid_trace::{Protocol, RequestTrace};
@@ -147,10 +147,7 @@ async fn run(
 ) -> Reply {
     let id = parsed.id.clone();
     let name = model.name.clone();
-    let format = std::mem::take(&mut parsed.format);
-    let delivery = match find_regions(&app.regions, &mut parsed)
-        .and_then(|()| Delivery::new(&app.regions, &model, format))
-    {
+    let delivery = match Delivery::prepare(&app.regions, &model, &mut parsed) {
         Ok(delivery) => delivery,
         Err(error) => return json_error(&error),
     };
