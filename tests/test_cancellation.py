@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import socket
 import urllib.request
 
 import grpc
@@ -188,3 +189,24 @@ def test_the_stock_client_sees_its_own_timeout(server, gate):
         with pytest.raises(InferenceServerException, match="Deadline Exceeded"):
             client.infer("gate", [tensor], client_timeout=0.3)
     server.wait_for(lambda: gate.is_there("cancelled"))
+
+
+def frame(kind, stream, payload=b""):
+    """A frame of HTTP/2."""
+    return b"%s%c\0%s%s" % (len(payload).to_bytes(3), kind, stream.to_bytes(4), payload)
+
+
+def test_a_call_that_is_taken_back_before_it_began_hurts_no_other(server):
+    """grpcio resets the stream of a call that is cancelled in the moment it is made, though it has not
+    sent its headers: the connection, and the other calls on it, live on."""
+    settings, reset, ping, go_away = 4, 3, 6, 7
+    with socket.create_connection(("127.0.0.1", server.grpc_port), timeout=60) as connection:
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(settings, 0))
+        connection.sendall(frame(reset, 1, b"\0\0\0\x08") + frame(ping, 0, b"8 bytes."))
+        reader, kinds = connection.makefile("rb"), []
+        while ping not in kinds:
+            head = reader.read(9)
+            assert len(head) == 9, kinds
+            reader.read(int.from_bytes(head[:3]))
+            kinds.append(head[3])
+    assert go_away not in kinds

@@ -21,6 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{interval, sleep, timeout};
 
+use crate::idle_resets::WithoutIdleResets;
 use crate::tls::Tls;
 
 /// How long a client may take for a TLS handshake, and to say which HTTP it speaks.
@@ -207,10 +208,11 @@ impl Connection {
         S: Serve<B>,
         B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
     {
-        let stream = TokioIo::new(stream);
         if !http2 {
+            let stream = TokioIo::new(stream);
             return self.drive(http1_builder().serve_connection(stream, service)).await;
         }
+        let stream = TokioIo::new(WithoutIdleResets::new(stream));
         let connection = http2_builder(&self.options).serve_connection(stream, service);
         self.drive(connection).await;
     }

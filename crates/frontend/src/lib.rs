@@ -7,6 +7,7 @@ mod backlog;
 mod connections;
 mod delivery;
 mod forward;
+mod idle_resets;
 mod keys;
 mod reload;
 mod tls;
