@@ -1,5 +1,6 @@
 """Traces: Triton's extension and files, and spans as a collector gets them."""
 
+import base64
 import json
 import queue
 import ssl
@@ -11,8 +12,12 @@ import pytest
 import tritonclient.grpc as grpcclient
 import tritonclient.http as httpclient
 from certificates import Authority
+from google.protobuf.json_format import MessageToDict
 from harness import Server, write_model
 from models import config, python_model
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest as Export,
+)
 from tritonclient.utils import InferenceServerException
 
 SETTINGS = {
@@ -20,7 +25,7 @@ SETTINGS = {
     "trace_rate": "1000",
     "trace_count": "-1",
     "log_frequency": "0",
-    "trace_file": "",
+    "trace_file": "/nowhere/traces",
     "trace_mode": "triton",
 }
 
@@ -111,7 +116,7 @@ def ask(client, model, numbers=(3.0,), **options):
 
 
 def test_settings_over_both_protocols(repository):
-    with Server(repository) as server:
+    with Server(repository, "--trace-config=triton,file=/nowhere/traces") as server:
         http = httpclient.InferenceServerClient(server.url)
         grpc = grpcclient.InferenceServerClient(server.grpc_url)
 
@@ -233,7 +238,7 @@ class Collector:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                bodies.put((self.path, self.headers["Content-Type"], json.loads(body)))
+                bodies.put((self.path, self.headers["Content-Type"], body))
                 self.send_response(200)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
@@ -256,10 +261,13 @@ class Collector:
         found, resources = [], []
         while not self.bodies.empty():
             path, kind, body = self.bodies.get()
-            assert (path, kind) == ("/v1/traces", "application/json")
+            assert (path, kind) == ("/v1/traces", "application/x-protobuf")
+            body = MessageToDict(Export.FromString(body), use_integers_for_enums=True)
             (resource,) = body["resourceSpans"]
             (scope,) = resource["scopeSpans"]
-            found += scope["spans"]
+            for span in scope["spans"]:
+                ids = {k: base64.b64decode(v).hex() for k, v in span.items() if k.endswith("Id")}
+                found.append({**span, **ids})
             resources.append(attributes(resource["resource"]))
         return found, resources
 

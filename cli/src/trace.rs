@@ -106,10 +106,12 @@ impl Parsed {
         let (key, value) = setting.split_once('=').ok_or("expected <key>=<value>")?;
         match key {
             "mode" => self.opentelemetry = mode(value)?,
-            "level" if value == "OFF" => self.level = Level::OFF,
-            "level" => match Level::OFF.with(value) {
-                Level::OFF => return Err("expected OFF, TIMESTAMPS or TENSORS".to_owned()),
-                _ => self.level = self.level.with(value),
+            "level" => match value {
+                "OFF" => self.level = Level::OFF,
+                "TIMESTAMPS" | "TENSORS" => self.level = self.level.with(value),
+                // Their names of old.
+                "MIN" | "MAX" => self.level = self.level.with("TIMESTAMPS"),
+                _ => return Err("expected OFF, TIMESTAMPS or TENSORS".to_owned()),
             },
             "rate" => self.settings.rate = number(value)?,
             "count" => {

@@ -9,6 +9,7 @@ mod clock;
 mod context;
 mod file;
 mod json;
+mod messages;
 mod otlp;
 mod record;
 mod settings;

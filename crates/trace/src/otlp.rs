@@ -1,4 +1,4 @@
-//! Sends spans to a collector: OpenTelemetry's protocol over HTTP, in JSON.
+//! Sends spans to a collector: OpenTelemetry's protocol over HTTP, in protobuf.
 //!
 //! A thread of its own sends what has come together; who brings spans never waits. What does not
 //! fit into the queue is dropped, and so is what the collector does not take.
@@ -8,11 +8,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use prost::Message;
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
+use crate::messages::{Export, KeyValue, Resource, ResourceSpans, Scope, ScopeSpans, Span};
 use crate::settings::OpenTelemetry;
-use crate::span::attribute;
 
 /// How long a collector may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -23,7 +23,7 @@ const ROOTS: [&str; 3] =
 
 pub(crate) struct Exporter {
     /// `None` once no more spans are taken.
-    queue: Option<SyncSender<Value>>,
+    queue: Option<SyncSender<Span>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -35,7 +35,7 @@ impl Exporter {
         Ok(Self { queue: Some(queue), thread: Some(thread) })
     }
 
-    pub(crate) fn send(&self, span: Value) {
+    pub(crate) fn send(&self, span: Span) {
         if let Some(queue) = &self.queue {
             // Full: tracing must not slow anything down.
             let _ = queue.try_send(span);
@@ -76,7 +76,7 @@ fn tls() -> TlsConfig {
 
 struct Sender {
     settings: OpenTelemetry,
-    spans: Receiver<Value>,
+    spans: Receiver<Span>,
 }
 
 impl Sender {
@@ -89,9 +89,9 @@ impl Sender {
         let mut complained = false;
         while let Ok(first) = self.spans.recv() {
             let batch = self.batch(first);
-            let body = self.body(&batch).to_string();
-            let post = agent.post(&self.settings.url).header("Content-Type", "application/json");
-            match post.send(body) {
+            let body = self.export(batch).encode_to_vec();
+            let post = agent.post(&self.settings.url);
+            match post.header("Content-Type", "application/x-protobuf").send(body) {
                 Ok(_) => complained = false,
                 Err(error) if !complained => {
                     complained = true;
@@ -103,7 +103,7 @@ impl Sender {
     }
 
     /// `first` and what comes until there is enough or the time is over.
-    fn batch(&self, first: Value) -> Vec<Value> {
+    fn batch(&self, first: Span) -> Vec<Span> {
         let until = Instant::now() + self.settings.schedule_delay;
         let mut batch = vec![first];
         while batch.len() < self.settings.max_export_batch_size {
@@ -115,16 +115,19 @@ impl Sender {
         batch
     }
 
-    fn body(&self, spans: &[Value]) -> Value {
+    fn export(&self, spans: Vec<Span>) -> Export {
         let own = &self.settings.resource;
-        let mut resource: Vec<Value> =
-            own.iter().map(|(key, value)| attribute(key, value)).collect();
+        let mut attributes: Vec<KeyValue> =
+            own.iter().map(|(key, value)| KeyValue::text(key, value)).collect();
         if !own.iter().any(|(key, _)| key == "service.name") {
-            resource.push(attribute("service.name", "triton-inference-server"));
+            attributes.push(KeyValue::text("service.name", "triton-inference-server"));
         }
-        json!({ "resourceSpans": [{
-            "resource": { "attributes": resource },
-            "scopeSpans": [{ "scope": { "name": "triton-server" }, "spans": spans }],
-        }] })
+        let scope = Scope { name: "triton-server".to_owned() };
+        Export {
+            resource_spans: vec![ResourceSpans {
+                resource: Some(Resource { attributes }),
+                scope_spans: vec![ScopeSpans { scope: Some(scope), spans }],
+            }],
+        }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use nereid_inference::{Error, Result};
+
 /// What a trace holds; nothing: there are no traces.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Level {
@@ -20,7 +22,7 @@ impl Level {
     #[must_use]
     pub fn with(self, name: &str) -> Self {
         match name {
-            "TIMESTAMPS" | "MIN" | "MAX" => Self { timestamps: true, ..self },
+            "TIMESTAMPS" => Self { timestamps: true, ..self },
             "TENSORS" => Self { tensors: true, ..self },
             _ => self,
         }
@@ -51,6 +53,21 @@ impl Default for Settings {
     }
 }
 
+impl Settings {
+    /// What a change makes of them; `wider`: where it goes back to.
+    #[must_use]
+    pub(crate) fn changed(self, change: &Change, wider: Self) -> Self {
+        let Change { level, rate, count, log_frequency } = change;
+        Self {
+            level: level.map_or(self.level, |level| level.unwrap_or(wider.level)),
+            rate: rate.map_or(self.rate, |rate| rate.unwrap_or(wider.rate)),
+            count: count.map_or(self.count, |count| count.unwrap_or(wider.count)),
+            log_frequency: log_frequency
+                .map_or(self.log_frequency, |number| number.unwrap_or(wider.log_frequency)),
+        }
+    }
+}
+
 /// What is to become different: `Some(None)` goes back to what is set for all models or, there, to
 /// what was set at start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,6 +86,19 @@ pub enum Mode {
         file: String,
     },
     OpenTelemetry(OpenTelemetry),
+}
+
+impl Mode {
+    /// Refuses, in Triton's words, to trace into no file, or never.
+    pub(crate) fn check(&self, settings: Settings) -> Result<()> {
+        let problem = match self {
+            Self::Triton { .. } if settings.level.is_off() => return Ok(()),
+            Self::Triton { .. } if settings.rate == 0 => "sample rate must be non-zero",
+            Self::Triton { file } if file.is_empty() => "trace file name is not given",
+            _ => return Ok(()),
+        };
+        Err(Error::invalid_arg(format!("Attempting to set invalid trace setting :{problem}")))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

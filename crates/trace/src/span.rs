@@ -2,14 +2,10 @@
 
 use std::time::Instant;
 
-use serde_json::{Value, json};
-
 use crate::clock::Clock;
 use crate::context::SpanContext;
-use crate::record::Record;
-
-const INTERNAL: u8 = 1;
-const SERVER: u8 = 2;
+use crate::messages::{KeyValue, Span, SpanKind, Status, StatusCode};
+use crate::record::{Record, Taken};
 
 /// Where a trace stands among the spans of its trace.
 #[derive(Clone, Copy, Debug)]
@@ -23,37 +19,27 @@ pub(crate) struct Family {
     pub(crate) is_root: bool,
 }
 
-/// The spans of a trace that has ended, in OTLP's JSON.
-pub(crate) fn spans(family: &Family, record: &Record, clock: &Clock) -> Vec<Value> {
+/// The spans of a trace that has ended.
+pub(crate) fn spans(family: &Family, record: &Record, clock: &Clock) -> Vec<Span> {
     let mut spans = Vec::new();
     if let Some(model) = &record.model {
         let parent = if family.is_root { family.request.span } else { family.parent };
-        let mut attributes = vec![
-            attribute("triton.model_name", &model.name),
-            json!({ "key": "triton.model_version", "value": { "intValue": model.version.to_string() } }),
-            json!({ "key": "triton.trace_id", "value": { "intValue": record.id.to_string() } }),
-        ];
-        if let Some(parent) = record.parent {
-            attributes.push(json!({
-                "key": "triton.trace_parent_id", "value": { "intValue": parent.to_string() }
-            }));
-        }
-        if !model.request_id.is_empty() {
-            attributes.push(attribute("triton.request_id", &model.request_id));
-        }
         let (begin, end) = (model.begin, record.end.unwrap_or(model.begin));
-        let of_model = Span { context: family.model, parent, name: &model.name, kind: INTERNAL };
-        let mut span = of_model.json(begin, end, attributes, clock);
-        if let Some(error) = &record.error {
-            span["status"] = json!({ "code": 2, "message": error });
-        }
-        spans.push(span);
+        let place = Place { context: family.model, parent, kind: SpanKind::Internal };
+        spans.push(Span {
+            attributes: attributes(model, record),
+            status: record
+                .error
+                .clone()
+                .map(|message| Status { message, code: StatusCode::Error.into() }),
+            ..place.span(&model.name, begin, end, clock)
+        });
         if let Some(times) = &record.times {
             let mut part = |name, from: Option<Instant>, to: Option<Instant>| {
                 if let (Some(from), Some(to)) = (from, to) {
-                    let context = family.model.another();
-                    let span = Span { context, parent: family.model.span, name, kind: INTERNAL };
-                    spans.push(span.json(from, to, Vec::new(), clock));
+                    let (context, parent) = (family.model.another(), family.model.span);
+                    let place = Place { context, parent, kind: SpanKind::Internal };
+                    spans.push(place.span(name, from, to, clock));
                 }
             };
             part("queue", times.queued, times.started);
@@ -61,39 +47,49 @@ pub(crate) fn spans(family: &Family, record: &Record, clock: &Clock) -> Vec<Valu
         }
     }
     if let (true, Some(socket)) = (family.is_root, &record.socket) {
-        let context = family.request;
-        let span = Span { context, parent: family.parent, name: "InferRequest", kind: SERVER };
+        let place =
+            Place { context: family.request, parent: family.parent, kind: SpanKind::Server };
         let end = socket.send_end.or(record.end).unwrap_or(socket.receive_end);
-        spans.push(span.json(socket.receive_start, end, Vec::new(), clock));
+        spans.push(place.span("InferRequest", socket.receive_start, end, clock));
     }
     spans
 }
 
-struct Span<'a> {
+fn attributes(model: &Taken, record: &Record) -> Vec<KeyValue> {
+    let id = |id: u64| i64::try_from(id).unwrap_or(i64::MAX);
+    let mut attributes = vec![
+        KeyValue::text("triton.model_name", &model.name),
+        KeyValue::number("triton.model_version", model.version),
+        KeyValue::number("triton.trace_id", id(record.id)),
+    ];
+    if let Some(parent) = record.parent {
+        attributes.push(KeyValue::number("triton.trace_parent_id", id(parent)));
+    }
+    if !model.request_id.is_empty() {
+        attributes.push(KeyValue::text("triton.request_id", &model.request_id));
+    }
+    attributes
+}
+
+/// Where a span stands among the others.
+struct Place {
     context: SpanContext,
     parent: u64,
-    name: &'a str,
-    kind: u8,
+    kind: SpanKind,
 }
 
-impl Span<'_> {
-    fn json(&self, from: Instant, to: Instant, attributes: Vec<Value>, clock: &Clock) -> Value {
-        let mut span = json!({
-            "traceId": format!("{:032x}", self.context.trace),
-            "spanId": format!("{:016x}", self.context.span),
-            "name": self.name,
-            "kind": self.kind,
-            "startTimeUnixNano": clock.epoch_ns(from).to_string(),
-            "endTimeUnixNano": clock.epoch_ns(to).to_string(),
-            "attributes": attributes,
-        });
-        if self.parent != 0 {
-            span["parentSpanId"] = json!(format!("{:016x}", self.parent));
+impl Place {
+    fn span(&self, name: &str, from: Instant, to: Instant, clock: &Clock) -> Span {
+        let parent = Some(self.parent).filter(|&parent| parent != 0);
+        Span {
+            trace_id: self.context.trace.to_be_bytes().to_vec(),
+            span_id: self.context.span.to_be_bytes().to_vec(),
+            parent_span_id: parent.map(|id| id.to_be_bytes().to_vec()).unwrap_or_default(),
+            name: name.to_owned(),
+            kind: self.kind.into(),
+            start_time_unix_nano: clock.epoch_ns(from),
+            end_time_unix_nano: clock.epoch_ns(to),
+            ..Span::default()
         }
-        span
     }
-}
-
-pub(crate) fn attribute(key: &str, value: &str) -> Value {
-    json!({ "key": key, "value": { "stringValue": value } })
 }

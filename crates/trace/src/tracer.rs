@@ -145,6 +145,7 @@ impl Tracer {
             return Err(Error::unsupported(message));
         }
         let mut rules = lock(&self.0.rules);
+        self.0.mode.check(rules.after(model, change))?;
         match model {
             Some(model) => rules.change_model(model, change),
             None => rules.change_all(change),
@@ -187,6 +188,15 @@ impl Rules {
         match self.models.get_mut(model) {
             Some((_, rule)) => rule,
             None => &mut self.all,
+        }
+    }
+
+    /// What would be set then, for a model or for all.
+    fn after(&mut self, model: Option<&str>, change: &Change) -> Settings {
+        let (at_start, all) = (self.at_start, self.all.settings);
+        match model {
+            Some(model) => self.of_model(model).settings.changed(change, all),
+            None => all.changed(change, at_start),
         }
     }
 
@@ -233,13 +243,7 @@ impl Rule {
     }
 
     fn apply(&mut self, change: &Change, wider: Settings) {
-        let settings = &mut self.settings;
-        let Change { level, rate, count, log_frequency } = change;
-        settings.level = level.map_or(settings.level, |level| level.unwrap_or(wider.level));
-        settings.rate = rate.map_or(settings.rate, |rate| rate.unwrap_or(wider.rate));
-        settings.count = count.map_or(settings.count, |count| count.unwrap_or(wider.count));
-        settings.log_frequency = log_frequency
-            .map_or(settings.log_frequency, |frequency| frequency.unwrap_or(wider.log_frequency));
+        self.settings = self.settings.changed(change, wider);
     }
 
     fn follow(&mut self, own: &Change, wider: Settings) {
@@ -281,7 +285,8 @@ mod tests {
     fn tracer(rate: u32, count: i64) -> Tracer {
         let level = Level::OFF.with("TIMESTAMPS");
         let settings = Settings { level, rate, count, log_frequency: 0 };
-        Tracer::new(&TraceConfig { settings, mode: Mode::Triton { file: String::new() } }).unwrap()
+        let mode = Mode::Triton { file: "traces".to_owned() };
+        Tracer::new(&TraceConfig { settings, mode }).unwrap()
     }
 
     fn sampled(tracer: &Tracer, model: &str) -> Vec<bool> {
@@ -315,5 +320,21 @@ mod tests {
         assert_eq!(rate(Some("m")), 5);
         tracer.change(None, &set(None)).unwrap();
         assert_eq!((rate(None), rate(Some("m"))), (1, 1));
+    }
+
+    #[test]
+    fn what_could_not_be_traced_is_refused() {
+        let change = |tracer: &Tracer, change: Change| {
+            tracer.change(None, &change).map_err(|error| error.message().to_owned())
+        };
+        let on = Some(Some(Level::OFF.with("TIMESTAMPS")));
+        let on = Change { level: on, ..Change::default() };
+        let refused = |what: &str| Err(format!("Attempting to set invalid trace setting :{what}"));
+        let off = Tracer::off().unwrap();
+        assert_eq!(change(&off, on), refused("trace file name is not given"));
+        assert!(!off.is_on());
+        let never = Change { rate: Some(Some(0)), ..Change::default() };
+        assert_eq!(change(&tracer(1, -1), never), refused("sample rate must be non-zero"));
+        assert_eq!(change(&off, never), Ok(()));
     }
 }
