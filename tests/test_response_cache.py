@@ -150,7 +150,8 @@ def test_an_ensemble_asks_nobody(client):
 
 def test_metrics(repository):
     """Names and meanings are Triton's; its gauges of the cache itself stay at 0."""
-    with Server(repository, "--response-cache-byte-size=1000000") as server:
+    summaries = "--metrics-config=summary_latencies=true"
+    with Server(repository, "--response-cache-byte-size=1000000", summaries) as server:
         client = httpclient.InferenceServerClient(server.url)
         assert [runs(client, [value]) for value in (1, 1, 2)] == [1, 1, 2]
         with urllib.request.urlopen("http://127.0.0.1:%d/metrics" % server.metrics_port) as reply:
@@ -160,6 +161,9 @@ def test_metrics(repository):
         'nv_cache_num_misses_per_model{model="counting",version="1"} 2',
         'nv_cache_hit_duration_per_model{model="counting",version="1"} ',
         'nv_cache_miss_duration_per_model{model="counting",version="1"} ',
+        'nv_cache_hit_summary_per_model_count{model="counting",version="1"} 1',
+        'nv_cache_miss_summary_per_model_count{model="counting",version="1"} 2',
+        'nv_cache_miss_summary_per_model{model="counting",version="1",quantile="0.5"} ',
         "nv_cache_num_entries 2",
         "nv_cache_num_lookups 3",
         "nv_cache_num_hits 1",

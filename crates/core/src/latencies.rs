@@ -40,6 +40,14 @@ struct Summaries {
     compute_input: Summary,
     compute_infer: Summary,
     compute_output: Summary,
+    /// Of models with a response cache.
+    cache: Option<CacheSummaries>,
+}
+
+#[derive(Clone)]
+struct CacheSummaries {
+    hit: Summary,
+    miss: Summary,
 }
 
 const FIRST_RESPONSE: &str = "nv_inference_first_response_histogram_ms";
@@ -60,7 +68,9 @@ const NS_PER_MS: f64 = 1e6;
 impl Latencies {
     pub(crate) fn new(settings: &LatencySettings, config: &ModelConfig) -> Self {
         let histograms = settings.histograms.then(|| Box::new(Histograms::new(config)));
-        let summaries = settings.quantiles.as_deref().and_then(Summaries::new).map(Box::new);
+        let quantiles = settings.quantiles.as_deref();
+        let summaries = quantiles.and_then(|quantiles| Summaries::new(quantiles, config));
+        let summaries = summaries.map(Box::new);
         Self { histograms, summaries }
     }
 
@@ -71,7 +81,7 @@ impl Latencies {
         if let Some(histograms) = &mut self.histograms {
             histograms.request.observe(ns(path.arrived, path.ended));
             histograms.queue.observe(ns(path.queued, path.started));
-            if path.ran {
+            if path.ran() {
                 histograms.compute_infer.observe(ns(path.input_ready, path.computed));
             }
         }
@@ -79,10 +89,15 @@ impl Latencies {
             let now = path.ended;
             summaries.request.observe(ns(path.arrived, path.ended), now);
             summaries.queue.observe(ns(path.queued, path.started), now);
-            if path.ran {
+            if path.ran() {
                 summaries.compute_input.observe(ns(path.started, path.input_ready), now);
                 summaries.compute_infer.observe(ns(path.input_ready, path.computed), now);
                 summaries.compute_output.observe(ns(path.computed, path.ended), now);
+            }
+            if let (Some(cache), Some(lookup)) = (&mut summaries.cache, path.cache) {
+                let ns = u64::try_from(lookup.duration.as_nanos()).unwrap_or(u64::MAX);
+                let summary = if lookup.hit { &mut cache.hit } else { &mut cache.miss };
+                summary.observe(ns, now);
             }
         }
     }
@@ -134,9 +149,11 @@ impl Histograms {
 }
 
 impl Summaries {
-    fn new(quantiles: &[f64]) -> Option<Self> {
+    fn new(quantiles: &[f64], config: &ModelConfig) -> Option<Self> {
         let summary = Summary::new(Instant::now())?;
+        let cache = || CacheSummaries { hit: summary.clone(), miss: summary.clone() };
         Some(Self {
+            cache: config.caches_responses().then(cache),
             quantiles: quantiles.to_vec(),
             request: summary.clone(),
             queue: summary.clone(),
@@ -170,6 +187,12 @@ impl Summaries {
         let help = "Cumulative inference compute output duration in microseconds (does not \
                     include cached requests)";
         write("nv_inference_compute_output_summary_us", help, &mut self.compute_output);
+        if let Some(cache) = &mut self.cache {
+            let help = "Summary of cache hit counts/durations per model, in microseconds.";
+            write("nv_cache_hit_summary_per_model", help, &mut cache.hit);
+            let help = "Summary of cache miss counts/durations per model, in microseconds.";
+            write("nv_cache_miss_summary_per_model", help, &mut cache.miss);
+        }
     }
 }
 

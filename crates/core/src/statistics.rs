@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use nereid_backend::BatchReport;
-use nereid_inference::{Answer, Code, Error, Response, ResponseSink, Result, Times, Trace};
+use nereid_inference::{
+    Answer, CacheLookup, Code, Error, Response, ResponseSink, Result, Times, Trace,
+};
 
 use crate::latencies::Latencies;
 use crate::model::{ModelVersion, Scheduler};
@@ -125,8 +127,7 @@ pub(crate) struct Path {
     pub(crate) input_ready: Instant,
     pub(crate) computed: Instant,
     pub(crate) ended: Instant,
-    /// It was not answered from the cache.
-    pub(crate) ran: bool,
+    pub(crate) cache: Option<CacheLookup>,
 }
 
 impl Path {
@@ -135,8 +136,13 @@ impl Path {
         let started = times.started.unwrap_or(queued);
         let input_ready = times.input_ready.unwrap_or(started);
         let computed = times.computed.unwrap_or(ended);
-        let ran = !times.cache.is_some_and(|cache| cache.hit);
-        Self { arrived: times.arrived, queued, started, input_ready, computed, ended, ran }
+        let (arrived, cache) = (times.arrived, times.cache);
+        Self { arrived, queued, started, input_ready, computed, ended, cache }
+    }
+
+    /// It was not answered from the cache.
+    pub(crate) fn ran(&self) -> bool {
+        !self.cache.is_some_and(|cache| cache.hit)
     }
 }
 
