@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 BINARY = Path(os.environ.get("NEREID_BIN", ROOT / "target/release/nereid"))
 START_LIMIT = 240
 REPEATABLE = (
-    "--backend-config", "--metrics-config", "--load-model", "--trace-config", "--cache-config"
+    "--backend-config", "--metrics-config", "--load-model", "--trace-config", "--cache-config",
+    "--http-restricted-api", "--grpc-restricted-protocol",
 )
 
 

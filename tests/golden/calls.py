@@ -5,8 +5,9 @@ import json
 import grpc
 import numpy as np
 import tritonclient.utils.shared_memory as shm
-from golden.exchange import ask
-from google.protobuf.json_format import MessageToDict
+from golden import classes, sequences
+from golden.exchange import ask, call, set_parameter, stream
+from golden.settings import settings
 from tritonclient.grpc import service_pb2 as messages
 from tritonclient.grpc import service_pb2_grpc
 
@@ -19,15 +20,17 @@ def calls(http_port, grpc_port):
     answers = {}
     with grpc.insecure_channel("127.0.0.1:%d" % grpc_port) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-        for name, method, message in _plain():
-            answers["gRPC " + name] = _call(getattr(stub, method), message)
+        for name, method, message in (*_plain(), *settings()):
+            answers["gRPC " + name] = call(getattr(stub, method), message)
         for name, requests in _streams():
-            answers["stream " + name] = _stream(stub, requests)
+            answers["stream " + name] = stream(stub, requests)
+        answers.update(classes.answers(http_port, stub))
+        answers.update(sequences.answers(http_port, stub))
         regions = [shm.create_shared_memory_region(key, key, 64) for key in (REGION, OTHER)]
         try:
             shm.set_shared_memory_region(regions[0], [np.float32([1, 2])])
             for name, method, message in _shared_memory():
-                answers["gRPC " + name] = _call(getattr(stub, method), message)
+                answers["gRPC " + name] = call(getattr(stub, method), message)
             for name, *request in _shared_memory_over_http():
                 answers["HTTP " + name] = ask(http_port, *request)
         finally:
@@ -37,21 +40,6 @@ def calls(http_port, grpc_port):
     return answers
 
 
-def _call(method, message):
-    try:
-        return MessageToDict(method(message, timeout=60), preserving_proto_field_name=True)
-    except grpc.RpcError as error:
-        return [error.code().name, error.details()]
-
-
-def _stream(stub, requests):
-    found = stub.ModelStreamInfer(iter(requests), timeout=60)
-    try:
-        return [MessageToDict(message, preserving_proto_field_name=True) for message in found]
-    except grpc.RpcError as error:
-        return [error.code().name, error.details()]
-
-
 def _infer(model="m", raw=(EIGHT,), shape=(1, 2), datatype="FP32", name="IN", **more):
     made = messages.ModelInferRequest(
         model_name=model, raw_input_contents=raw, id=more.get("id", ""),
@@ -59,21 +47,16 @@ def _infer(model="m", raw=(EIGHT,), shape=(1, 2), datatype="FP32", name="IN", **
     )
     tensor = made.inputs.add(name=name, datatype=datatype, shape=shape)
     for key, value in more.get("input", {}).items():
-        _set(tensor.parameters[key], value)
+        set_parameter(tensor.parameters[key], value)
     for field, values in more.get("contents", {}).items():
         getattr(tensor.contents, field).extend(values)
     if "output" in more:
         output = made.outputs.add(name=more.get("output_name", "OUT"))
         for key, value in more["output"].items():
-            _set(output.parameters[key], value)
+            set_parameter(output.parameters[key], value)
     for key, value in more.get("parameters", {}).items():
-        _set(made.parameters[key], value)
+        set_parameter(made.parameters[key], value)
     return made
-
-
-def _set(parameter, value):
-    kinds = {bool: "bool_param", int: "int64_param", str: "string_param", float: "double_param"}
-    setattr(parameter, kinds[type(value)], value)
 
 
 def _plain():
@@ -149,6 +132,9 @@ def _streams():
     yield "plain", [_infer(id="a"), _infer("words", (b"\0" * 8,), (2,), "BYTES", id="b")]
     yield "refused, then good", [_infer("x", id="a"), _infer(shape=(1, 3), id="b"), _infer(id="c")]
     yield "error of the model", [_infer("failing", (number(4),), (1,), "INT32", id="a")]
+    alone = {"sequence_id": 1 << 40}
+    unknown = _infer("sequence", (number(7),), (1, 1), "INT32", id="a", parameters=alone)
+    yield "a sequence that did not begin", [unknown]
     for count in (0, 1, 2, -1):
         yield "many: %d" % count, [many(count, id="m")]
         yield "many, with the end: %d" % count, [many(count, id="m", parameters=ask_many)]

@@ -3,6 +3,11 @@
     python tests/golden/record.py repository FOLDER   writes the models to serve
     python tests/golden/record.py answers HTTP GRPC   asks the server that serves them, at its ports
 
+    python tests/golden/record.py guarded-repository FOLDER
+    python tests/golden/record.py guarded-answers HTTP GRPC
+
+That server is given the flags in `guarded.py`.
+
     python tests/golden/record.py python-repository FOLDER
     python tests/golden/record.py python-answers FOLDER HTTP GRPC
 
@@ -15,6 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from golden import guarded  # noqa: E402
 from golden.calls import calls  # noqa: E402
 from golden.exchange import ask  # noqa: E402
 from golden.python import scenarios  # noqa: E402
@@ -38,6 +44,10 @@ if __name__ == "__main__":
         answers = {name: ask(http_port, *rest) for name, *rest in requests()}
         answers.update(calls(http_port, grpc_port))
         write(here / "triton-2.51.json", answers)
+    elif what == "guarded-repository":
+        guarded.repository(*where)
+    elif what == "guarded-answers":
+        write(here / "guarded-2.51.json", guarded.answers(*map(int, where)))
     elif what == "python-repository":
         scenarios.repository(*where)
     else:

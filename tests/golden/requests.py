@@ -4,6 +4,7 @@ import gzip
 import json
 import zlib
 
+from golden import classes, sequences
 from harness import write_model
 from models import IDENTITY_MODEL, config
 
@@ -68,6 +69,8 @@ def repository(folder):
     write_model(folder, "grid", grid, identity)
     for number in NUMBERS:
         write_model(folder, number.lower(), config("python", number, "[ -1 ]", 0), identity)
+    classes.repository(folder)
+    sequences.repository(folder)
 
 
 def requests():
@@ -363,7 +366,7 @@ def _trace_settings():
         b'{"trace_rate":"7"}', b'{"trace_count":"-2"}', b'{"trace_count":"3"}', b'{"trace_level":"OFF"}',
         b'{"trace_level":["OFF","TIMESTAMPS"]}', b'{"trace_level":["nonsense"]}', b'{"trace_level":[7]}',
         b'{"trace_level":[]}', b'{"trace_file":"/tmp/x"}', b'{"log_frequency":"x"}',
-        b'{"log_frequency":"9"}', b'{"nonsense":"1"}',
+        b'{"log_frequency":"9"}', b'{"nonsense":"1"}', b'{"trace_level":["TIMESTAMPS"]}', b'{"trace_level":["MAX"]}',
     )
     back = b'{"trace_level":null,"trace_rate":null,"trace_count":null,"log_frequency":null}'
     for path in ("v2/trace/setting", "v2/models/m/trace/setting"):

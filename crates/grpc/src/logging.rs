@@ -20,23 +20,23 @@ pub(crate) fn settings(log: &Log, request: &LogSettingsRequest) -> Result<LogSet
 }
 
 fn change(asked: &BTreeMap<String, SettingValue>) -> Result<Change> {
-    let given = |name: &str| asked.get(name).and_then(|value| value.parameter_choice.as_ref());
+    let given = |name: &str| asked.get(name).map(|value| value.parameter_choice.as_ref());
     if given("log_file").is_some() {
         return Err(log_file_is_fixed());
     }
     let boolean = |name: &str| match given(name) {
         None => Ok(None),
-        Some(Asked::BoolParam(value)) => Ok(Some(*value)),
+        Some(Some(Asked::BoolParam(value))) => Ok(Some(*value)),
         Some(_) => Err(Error::invalid_arg(format!("expect boolean for '{name}'"))),
     };
     let verbose_level = match given("log_verbose_level") {
         None => None,
-        Some(Asked::Uint32Param(level)) => Some(*level),
+        Some(Some(Asked::Uint32Param(level))) => Some(*level),
         Some(_) => return Err(Error::invalid_arg("expect int32 for 'log_verbose_level'")),
     };
     let format = match given("log_format") {
         None => None,
-        Some(Asked::StringParam(name)) => Some(Format::parse(name).ok_or_else(|| {
+        Some(Some(Asked::StringParam(name))) => Some(Format::parse(name).ok_or_else(|| {
             Error::invalid_arg(format!("invalid argument for log_format, got: {name}"))
         })?),
         Some(_) => return Err(Error::invalid_arg("expect string for 'log_format'")),

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use nereid_inference::{Error, Parameter, RegionRange, Result, SEQUENCE_END, SEQUENCE_START};
-use nereid_protocol::{InferRequest, ParameterKey};
+use nereid_protocol::{InferRequest, ParameterKey, correlation_text};
 
 use crate::proto::InferParameter;
 use crate::proto::infer_parameter::ParameterChoice;
@@ -11,6 +14,12 @@ use crate::proto::infer_parameter::ParameterChoice;
 /// The one reserved parameter that clients may set: a decoupled model's end is to be announced even
 /// where no response is left to carry the news.
 const EMPTY_FINAL: &str = "triton_enable_empty_final_response";
+
+/// gRPC's binary metadata: padded or not.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 pub(crate) type ParameterMap = BTreeMap<String, InferParameter>;
 
@@ -27,7 +36,9 @@ pub(crate) fn read_parameters(
             (ParameterKey::SequenceId, Some(Int64Param(id))) => {
                 request.correlation = (id as u64).into();
             }
-            (ParameterKey::SequenceId, Some(StringParam(id))) => request.correlation = id.into(),
+            (ParameterKey::SequenceId, Some(StringParam(id))) => {
+                request.correlation = correlation_text(id)?;
+            }
             (ParameterKey::SequenceStart, Some(BoolParam(set))) => {
                 request.flag(SEQUENCE_START, set);
             }
@@ -67,6 +78,16 @@ fn reserved() -> Error {
         "parameter keys starting with 'triton_' are reserved for Triton usage. Only the following \
          keys starting with 'triton_' are allowed: {EMPTY_FINAL}"
     ))
+}
+
+/// Metadata that is forwarded: what is binary (`-bin`) travels as base64, but models get it as it was.
+pub(crate) fn decode((name, value): &mut (String, Parameter)) {
+    if name.ends_with("-bin")
+        && let Parameter::String(text) = value
+        && let Ok(bytes) = BASE64.decode(&*text)
+    {
+        *text = String::from_utf8_lossy(&bytes).into_owned();
+    }
 }
 
 fn wrong_type(meaning: ParameterKey, key: &str) -> Error {

@@ -9,7 +9,7 @@ use nereid_inference::{
 use nereid_model_config::ModelConfig;
 
 use crate::json::{Member, NOT_STRING, Value, decode_data, parse, unable};
-use crate::parameters::ParameterKey;
+use crate::parameters::{ParameterKey, correlation_text};
 
 /// What an inference request says, before it is known whether its model can take it.
 #[derive(Debug, Default)]
@@ -235,7 +235,7 @@ fn read_parameters(parameters: &[Member], request: &mut InferRequest) -> Result<
         match ParameterKey::of(key) {
             ParameterKey::SequenceId => {
                 request.correlation = match value {
-                    Value::String(_) => value.as_string(key)?.into(),
+                    Value::String(_) => correlation_text(value.as_string(key)?)?,
                     Value::Uint(id) => (*id).into(),
                     // Triton tries the string last, so that is what its message is about.
                     _ => return Err(unable(key, NOT_STRING)),

@@ -28,7 +28,7 @@ pub use logging::{log_file_is_fixed, log_settings, parse_log_change};
 pub use metadata::{
     ModelDescription, TensorDescription, describe_model, model_metadata, server_metadata,
 };
-pub use parameters::ParameterKey;
+pub use parameters::{ParameterKey, correlation_text};
 pub use raw_request::raw_infer_request;
 pub use repository::{
     IndexRow, LoadParameters, parse_index_request, parse_load_request, parse_unload_request,

@@ -1,5 +1,10 @@
 //! What the parameters of a request mean. Each protocol reads their values in its own types.
 
+use nereid_inference::{CorrelationId, Error, Result};
+
+/// How long a text may be that names a sequence, in bytes.
+const MAX_CORRELATION_TEXT: usize = 128;
+
 /// The meaning of a request parameter, by its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParameterKey {
@@ -27,4 +32,14 @@ impl ParameterKey {
             _ => Self::Custom,
         }
     }
+}
+
+/// A text that names a sequence.
+pub fn correlation_text(id: String) -> Result<CorrelationId> {
+    if id.len() > MAX_CORRELATION_TEXT {
+        return Err(Error::unsupported(format!(
+            "string correlation ID cannot be longer than {MAX_CORRELATION_TEXT} characters"
+        )));
+    }
+    Ok(id.into())
 }

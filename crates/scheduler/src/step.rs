@@ -36,11 +36,17 @@ pub struct Rejected {
 }
 
 impl Rejected {
+    /// It does not join the queue.
+    pub(crate) fn refused(mut request: Request, error: Error) -> Self {
+        request.responder.times.queued = None;
+        Self { request, error }
+    }
+
     /// As many wait as a policy lets wait.
     pub(crate) fn queue_full(request: Request) -> Self {
         let prefix = log_prefix(&request.id);
         let error = Error::unavailable(format!("{prefix}Exceeds maximum queue size"));
-        Self { request, error }
+        Self::refused(request, error)
     }
 
     /// It has waited as long as a policy lets it.

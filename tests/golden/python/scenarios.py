@@ -11,8 +11,7 @@ import shutil
 from pathlib import Path
 
 import grpc
-from golden.calls import _call, _stream
-from golden.exchange import ask
+from golden.exchange import ask, call, stream
 from tritonclient.grpc import service_pb2 as messages
 from tritonclient.grpc import service_pb2_grpc
 
@@ -52,10 +51,10 @@ def answers(folder, http_port, grpc_port):
         found["request " + name] = post("models/request/infer", body)
     with grpc.insecure_channel("127.0.0.1:%d" % grpc_port) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-        found["bf16"] = _call(stub.ModelInfer, _bf16())
+        found["bf16"] = call(stub.ModelInfer, _bf16())
         for model in STREAMED:
             for case in CASES[model]:
-                found["%s %s" % (model, case)] = _stream(stub, [_streamed(model, case)])
+                found["%s %s" % (model, case)] = stream(stub, [_streamed(model, case)])
     found["unload raising_finalize"] = post("repository/models/raising_finalize/unload", {})
     return json.loads(_anywhere(json.dumps(found), folder))
 

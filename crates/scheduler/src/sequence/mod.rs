@@ -118,7 +118,7 @@ impl Sequences {
         }
         match self.key_of(&request) {
             Ok(key) => self.append(key, request, now),
-            Err(error) => self.rejected.push(Rejected { request, error }),
+            Err(error) => self.rejected.push(Rejected::refused(request, error)),
         }
     }
 
