@@ -151,6 +151,8 @@ async fn serve(flags: &ServeFlags, log: Log) -> Result<(), Failure> {
         tracing::info!("Started Metrics Service at {bound}");
     }
 
+    // It holds, by what loads models, what has to be gone before the server ends.
+    drop(app);
     let mut signals = Signals::new()?;
     let supervisor = Supervisor::from_environment();
     let outcome = tokio::select! {
