@@ -168,12 +168,16 @@ class Server:
         found = subprocess.run(command, capture_output=True, text=True)
         return [int(pid) for pid in found.stdout.split()]
 
+    def wait_for_log(self):
+        """Until all that a server which has exited wrote is in its log."""
+        self._reader.join(10)
+
     def stop(self, limit=30):
         """Asks the server to stop; returns its exit code once it and its workers are gone."""
         workers = self.workers()
         self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(limit)
-        self._reader.join(10)
+        self.wait_for_log()
         deadline = time.monotonic() + 5
         while any(_alive(pid) for pid in workers):
             assert time.monotonic() < deadline, "workers have survived the server"

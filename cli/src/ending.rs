@@ -77,7 +77,11 @@ impl Ending {
 /// soon as this process is gone.
 async fn wait_for_workers(alive: &Arc<()>) {
     let deadline = tokio::time::Instant::now() + FAREWELL;
-    while Arc::strong_count(alive) > 1 && tokio::time::Instant::now() < deadline {
+    while Arc::strong_count(alive) > 1 {
+        if tokio::time::Instant::now() >= deadline {
+            tracing::warn!("not everything has ended after {FAREWELL:?}: not waiting any longer");
+            break;
+        }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
