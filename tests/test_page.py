@@ -93,6 +93,17 @@ def find(browser, selector):
     return browser.find_elements("css selector", selector)
 
 
+def rows(browser):
+    """Names, states and marks in the table of models, all at once: the page makes its rows anew."""
+    return browser.execute_script("""
+        return [...document.querySelectorAll("#models tbody tr")].map(row => [
+            row.querySelector("th").innerText.trim(),
+            row.querySelector(".pill").innerText.trim(),
+            row.getAttribute("aria-current"),
+        ]);
+    """)
+
+
 def choose(browser, server, model):
     browser.get("http://%s/" % server.url)
     wait(browser, lambda: [b for b in find(browser, "button.name") if b.text == model])
@@ -123,18 +134,14 @@ def test_only_browsers_see_it(server):
 
 def test_models_and_their_figures(browser, server):
     choose(browser, server, "fp32")
-    states = {
-        row.find_element("css selector", "th").text: row.find_element("css selector", ".pill").text
-        for row in find(browser, "#models tbody tr")
-    }
+    states = {name: state for name, state, _ in rows(browser)}
     assert states.pop("broken") == "unavailable"
     assert set(states) == {"boxes", "fp32", "string", "int64"} and set(states.values()) == {"ready"}
     assert find(browser, "#tile-models")[0].text == "4 / 5"
     assert answer(browser) == ["1"]
     wait(browser, lambda: "1×" in find(browser, "#batches")[0].text)
     # p50, p99: measured.
-    row = next(r for r in find(browser, "#models tbody tr") if "fp32" in r.text)
-    assert row.get_attribute("aria-current") == "true"
+    assert [name for name, _, current in rows(browser) if current == "true"] == ["fp32"]
     wait(browser, lambda: "µs" in find(browser, "tr[aria-current=true]")[0].text)
 
 
