@@ -166,18 +166,8 @@ pub(crate) struct ServeFlags {
 }
 
 /// Flags that Triton has and this version does not: naming them is better than guessing.
-const NOT_YET: &[&str] = &[
-    "buffer-manager-thread-count",
-    "cache-directory",
-    "cuda-memory-pool-byte-size",
-    "cuda-virtual-address-size",
-    "enable-peer-access",
-    "host-policy",
-    "min-supported-compute-capability",
-    "model-load-gpu-limit",
-    "pinned-memory-pool-byte-size",
-    "repoagent-directory",
-];
+const NOT_YET: &[&str] =
+    &["cache-directory", "host-policy", "model-load-gpu-limit", "repoagent-directory"];
 
 impl ServeFlags {
     /// Where models come from: what is named, else what the environment names.
@@ -344,6 +334,14 @@ mod tests {
         assert!(names(&[explicit, "--load-model=*", "--load-model=a"]).is_err());
         assert!(names(&["--load-model=a"]).is_err());
         assert!(parse(&["--disable-auto-complete-config"]).unwrap().disable_auto_complete_config);
+    }
+
+    #[test]
+    fn what_tunes_gpus_and_pools_is_taken() {
+        let pools = ["--cuda-memory-pool-byte-size=0:1", "--cuda-memory-pool-byte-size=1:1"];
+        parse(&pools).unwrap();
+        parse(&["--pinned-memory-pool-byte-size", "1048576", "--enable-peer-access=false"])
+            .unwrap();
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Flags about threads and pools that Nereid does not have, and about gRPC's own library: there is
-//! nothing to set, so they are taken and do nothing.
+//! Flags about threads and pools that Nereid does not have, about gRPC's own library and about what
+//! GPUs are used for elsewhere: there is nothing to set, so they are taken and do nothing.
 
 use clap::Args;
 
@@ -25,4 +25,17 @@ pub(crate) struct WithoutEffect {
     _grpc_http2_min_recv_ping_interval_without_data: Option<String>,
     #[arg(long, hide = true)]
     _grpc_http2_max_ping_strikes: Option<String>,
+    #[arg(long, hide = true)]
+    _buffer_manager_thread_count: Option<String>,
+    #[arg(long, hide = true)]
+    _pinned_memory_pool_byte_size: Option<String>,
+    /// For each GPU, as the next one.
+    #[arg(long, hide = true)]
+    _cuda_memory_pool_byte_size: Vec<String>,
+    #[arg(long, hide = true)]
+    _cuda_virtual_address_size: Vec<String>,
+    #[arg(long, hide = true)]
+    _min_supported_compute_capability: Option<String>,
+    #[arg(long, hide = true)]
+    _enable_peer_access: Option<String>,
 }
