@@ -101,6 +101,9 @@ MODELS = {
     """,
 }
 
+# Workers that have not met such a request yet.
+MODELS["writes_busy"], MODELS["keeps_busy"] = MODELS["passes_on"], MODELS["before"]
+
 
 @pytest.fixture(scope="module")
 def flag(tmp_path_factory):
@@ -212,6 +215,18 @@ def test_requests_of_one_batch_over_the_same_memory(region, client):
     for _ in range(3):
         for asked in [client.async_infer("double", inputs) for _ in range(2)]:
             same(asked.get_result().as_numpy("OUT")[0], np.append(2 * numbered(1), 2))
+
+
+@pytest.mark.parametrize("model, last", [("writes_busy", -5), ("keeps_busy", ELEMENTS)])
+def test_requests_in_flight_over_the_same_memory(region, client, model, last):
+    one = region("busy")
+    one.put(numbered(1))
+    for _ in range(2):
+        asked = [client.async_infer(model, [one.tensor()]) for _ in range(4)]
+        got = [answer.get_result().as_numpy("OUT") for answer in asked]
+        for array in got if model == "writes_busy" else got[-1:]:
+            same(array, np.append(numbered(1)[:-1], last))
+        same(shm.get_contents_as_numpy(one.handle, np.float32, [ELEMENTS]), numbered(1))
 
 
 def test_neighbours_on_one_page(region):

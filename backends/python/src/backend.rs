@@ -219,7 +219,8 @@ impl Model for PythonModel {
             &self.environment,
         );
         let (host, peers) = (self.host.clone(), self.peers.clone());
-        let link = Arc::new(Link::new(&self.source, placement, host, peers));
+        let link =
+            Arc::new(Link::new(&self.source, placement, host, peers, self.options.threads == 1));
         let starting = Arc::downgrade(&link);
         let ending = self.host.ending.watch(move || {
             if let Some(link) = starting.upgrade() {

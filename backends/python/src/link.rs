@@ -45,6 +45,8 @@ pub(crate) struct Link {
     /// The outputs that are the states of sequences.
     states: Vec<String>,
     decoupled: bool,
+    /// Its worker runs one batch after the other.
+    sequential: bool,
     /// Among the instances of the model.
     pub(crate) index: usize,
     pub(crate) host: Host,
@@ -105,6 +107,7 @@ impl Link {
         placement: &Placement,
         host: Host,
         peers: Arc<Peers>,
+        sequential: bool,
     ) -> Self {
         Self {
             name: placement.name.clone(),
@@ -112,6 +115,7 @@ impl Link {
             outputs: source.config.output.iter().map(|output| output.name.clone()).collect(),
             states: source.config.hidden_states().map(|state| state.output_name.clone()).collect(),
             decoupled: source.config.decoupled(),
+            sequential,
             index: placement.index,
             host,
             peers,
@@ -172,7 +176,7 @@ impl Link {
     fn send_batch(self: &Arc<Self>, state: &mut State, batch: Batch) {
         let id = state.next_id;
         state.next_id += 1;
-        let nested = batch.requests.iter().any(|request| request.nesting.within.is_some());
+        let nested = is_nested(&batch);
         let kind = if nested { EXECUTE_NESTED } else { EXECUTE };
         self.send(state, |out| {
             let start = begin_frame(out, kind, batch.requests.len(), id);
@@ -240,7 +244,7 @@ impl Link {
             pipe,
             span,
             unsent: Vec::new(),
-            in_place: InPlace::new(self.decoupled),
+            in_place: InPlace::new(self.decoupled, self.sequential),
             lent: HashMap::new(),
             open_calls: HashMap::new(),
             waits_for: Vec::new(),
@@ -386,6 +390,11 @@ impl Link {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a batch is run in the middle of another one.
+fn is_nested(batch: &Batch) -> bool {
+    batch.requests.iter().any(|request| request.nesting.within.is_some())
 }
 
 /// Writes until the pipe is full; how much it took. A broken pipe takes everything: the reader of

@@ -3,7 +3,8 @@
 //! A worker maps a region privately, so that what a model writes to an input stays the model's, and
 //! looks after every request whether it did. It is asked to map a region when the first input in it
 //! comes. Until it says that it has, and once it has said that its model writes to inputs or holds
-//! on to them, inputs are copied into the arena.
+//! on to them, inputs are copied into the arena, as are those over the same pages as another input
+//! that is read at the same time.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -14,13 +15,15 @@ use nereid_arena::{ARENA_THRESHOLD, Arena, ClientRegion, region_of};
 use nereid_backend::Batch;
 use nereid_inference::Buffer;
 
-use super::{Link, Phase, State};
+use super::{Link, Phase, State, is_nested};
 use crate::frame::{MAP, UNMAP, begin_frame, end_frame};
 use crate::tensors::is_in_arena;
 
 /// What one worker knows of the regions of clients.
 pub(super) struct InPlace {
     refused: bool,
+    /// The worker runs one batch after the other.
+    sequential: bool,
     /// By location: whether the worker has said that it is mapped.
     regions: HashMap<u64, bool>,
 }
@@ -28,8 +31,8 @@ pub(super) struct InPlace {
 impl InPlace {
     /// `refused`: there is to be nothing in place. A decoupled model may go on with its inputs when
     /// the client has had all answers.
-    pub(crate) fn new(refused: bool) -> Self {
-        Self { refused, regions: HashMap::new() }
+    pub(crate) fn new(refused: bool, sequential: bool) -> Self {
+        Self { refused, sequential, regions: HashMap::new() }
     }
 
     /// Whether the worker is to hear of a region now.
@@ -56,7 +59,12 @@ impl State {
     pub(super) fn plan(&self, arena: &Arena, batch: &Batch) -> Plan {
         let ready = matches!(self.phase, Phase::Ready);
         let in_place = self.worker.as_ref().filter(|_| ready).map(|worker| &worker.in_place);
-        let running = || self.executing.values().flat_map(|running| running.shared_inputs(arena));
+        // What a batch leaves behind has been cleared away before the next one begins.
+        let alone = in_place.is_some_and(|in_place| in_place.sequential) && !is_nested(batch);
+        let running = || {
+            let others = self.executing.values().filter(move |_| !alone);
+            others.flat_map(|running| running.shared_inputs(arena))
+        };
         Plan::of(arena, batch, in_place, running)
     }
 }
@@ -118,8 +126,8 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// `running`: the shared memory of what the worker runs already. `in_place` is `None` where no
-    /// worker is ready.
+    /// `running`: the shared memory of what the worker runs at the same time. `in_place` is `None`
+    /// where no worker is ready.
     pub(crate) fn of<'a, I: Iterator<Item = &'a Bytes>>(
         arena: &Arena,
         batch: &Batch,

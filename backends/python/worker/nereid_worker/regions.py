@@ -11,7 +11,6 @@ import mmap
 import os
 import resource
 import threading
-import weakref
 
 import numpy as np
 
@@ -32,24 +31,17 @@ class Regions:
         # page is written to for the first time with a fault.
         self._in_use = 0
         self._faults = 0
-        # The model has held on to an input: some pages are its own for longer than a request.
-        self._kept = False
         self._lock = threading.Lock()
 
     def map(self, location, length, descriptor, offset):
         """Maps what a descriptor of the server refers to. False if that cannot be."""
         file = "/proc/%s/fd/%d" % (os.environ["NEREID_SERVER_PID"], descriptor)
         try:
-            opened = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                access = mmap.PROT_READ | mmap.PROT_WRITE
-                memory = mmap.mmap(opened, length, mmap.MAP_PRIVATE, access, offset=offset)
-            finally:
-                os.close(opened)
+            region = _Region(os.open(file, os.O_RDONLY | os.O_CLOEXEC), length, offset)
         except (OSError, ValueError):
             return False
         with self._lock:
-            self._mapped[location] = memory, _address(memory), length
+            self._mapped[location] = region
             bisect.insort(self._starts, location)
         return True
 
@@ -65,28 +57,30 @@ class Regions:
             if not self._in_use:
                 self._faults = _faults()
             self._in_use += 1
-            memory, start = self._at(location)
-        return (ctypes.c_char * length).from_buffer(memory, location - start)
+            region, start = self._at(location)
+            return (ctypes.c_char * length).from_buffer(region.memory, location - start)
 
     def settle(self, memory, location, length, kept):
         """The request of an input is over; `kept`: the model holds on to it. Returns whether the
         model needs inputs of its own."""
         with self._lock:
             self._in_use -= 1
+            region, start = self._at(location)
             if kept:
-                self._kept = True
+                # The memory stays the model's; what comes next is seen in another mapping.
                 own(memory)
-                weakref.finalize(memory, self._drop, location, length).atexit = False
+                region.map()
                 return True
-            if not self._written(_address(memory), length):
+            if not self._written(ctypes.addressof(memory), length):
                 return False
-            self._drop(location, length)
+            region.drop(location - start, length)
             return True
 
     def location_of(self, address, length):
         """Where memory lies in a region, or None; also if the model has written to it."""
-        for location, (_, start, size) in self._mapped.items():
-            if start <= address and address + length <= start + size:
+        for location, region in self._mapped.items():
+            start = region.address
+            if start <= address and address + length <= start + region.length:
                 if self._written(address, length):
                     return None
                 return location + address - start
@@ -94,11 +88,11 @@ class Regions:
 
     def _at(self, location):
         start = self._starts[bisect.bisect_right(self._starts, location) - 1]
-        return self._mapped[start][0], start
+        return self._mapped[start], start
 
     def _written(self, address, length):
         """Whether some of these pages are not the file's any more."""
-        if not self._kept and _faults() == self._faults:
+        if _faults() == self._faults:
             return False
         first, last = address // _PAGE, (address + length - 1) // _PAGE
         size = 8 * (last + 1 - first)
@@ -112,16 +106,29 @@ class Regions:
             np.any((pages & np.uint64(_OF_FILE) == 0) & (pages & np.uint64(_THERE) != 0))
         )
 
-    def _drop(self, location, length):
-        """Shows again what is in the region."""
-        try:
-            memory, start = self._at(location)
-        except (IndexError, KeyError):
-            return
-        first = (location - start) // _PAGE * _PAGE
-        end = location - start + length
-        if end <= len(memory):
-            memory.madvise(mmap.MADV_DONTNEED, first, end - first)
+
+class _Region:
+    """One region, mapped as long as this or an array over it lives."""
+
+    def __init__(self, descriptor, length, offset):
+        self._descriptor, self.length, self._offset = descriptor, length, offset
+        self.map()
+
+    def map(self):
+        """Maps it, if need be once more."""
+        access = mmap.PROT_READ | mmap.PROT_WRITE
+        self.memory = mmap.mmap(
+            self._descriptor, self.length, mmap.MAP_PRIVATE, access, offset=self._offset
+        )
+        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
+
+    def drop(self, first, length):
+        """Shows again what the client has put there."""
+        start = first // _PAGE * _PAGE
+        self.memory.madvise(mmap.MADV_DONTNEED, start, first + length - start)
+
+    def __del__(self):
+        os.close(self._descriptor)
 
 
 def own(memory):
@@ -129,10 +136,6 @@ def own(memory):
     touched = np.frombuffer(memory, np.uint8)
     for part in (touched[::_PAGE], touched[-1:]):
         np.bitwise_or(part, 0, out=part)
-
-
-def _address(memory):
-    return ctypes.addressof(ctypes.c_char.from_buffer(memory))
 
 
 def _faults():
