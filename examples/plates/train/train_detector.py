@@ -8,6 +8,8 @@ from torch.nn import functional as F
 from training import Batches, Run, arguments, begun
 
 BATCH = 16
+# So many steps for a point of the curves and a checkpoint.
+EVERY = 50
 # A box belongs to an anchor when no side differs by more than this factor.
 FIT = 3.0
 
@@ -128,8 +130,8 @@ def main():
         box_loss, object_loss = losses(run.nets.raw(tensors(pictures)), boxes)
         run.learn(2 * box_loss + object_loss)
         sums += [box_loss.item(), object_loss.item()]
-        if run.step % 50 == 0:
-            means, sums = sums / 50, np.zeros(2)
+        if run.step % EVERY == 0:
+            means, sums = sums / EVERY, np.zeros(2)
             recall, false = evaluate(run.averages.eval(), held_out)
             run.log(
                 boxes=round(means[0], 4),

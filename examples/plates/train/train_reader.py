@@ -10,6 +10,8 @@ from torch.nn import functional as F
 from training import Batches, Run, arguments, begun
 
 BATCH = 48
+# So many steps for a point of the curves and a checkpoint.
+EVERY = 100
 # Steps on known columns alone, and after how many more CTC has taken over.
 WARM, MIXED = 600, 600
 # Where the corners of a straightened plate are.
@@ -80,8 +82,8 @@ def main():
             loss = loss + share * ctc(logits, texts)
         run.learn(loss)
         sums += [straight.item(), framewise.item(), loss.item()]
-        if run.step % 100 == 0:
-            means, sums = sums / 100, np.zeros(3)
+        if run.step % EVERY == 0:
+            means, sums = sums / EVERY, np.zeros(3)
             exact = evaluate(run.averages.eval(), held_out)
             run.log(
                 corners=round(means[0], 5),

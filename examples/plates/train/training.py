@@ -20,6 +20,7 @@ def arguments(minutes):
     parser.add_argument(
         "--minutes", type=float, default=minutes, help="how long to train, over all runs"
     )
+    parser.add_argument("--steps", type=int, help="stop after so many batches, over all runs")
     parser.add_argument("--assets", help="folder made by assets.sh: fonts and background pictures")
     parser.add_argument("--out", default="checkpoints", help="folder of checkpoints and curves")
     parser.add_argument("--rate", type=float, default=2e-3)
@@ -79,7 +80,8 @@ class Run:
         return (self.spent + time.time() - self.started) / 60
 
     def done(self):
-        return self.minutes() >= self.options.minutes
+        steps = self.options.steps
+        return self.minutes() >= self.options.minutes or (steps and self.step >= steps)
 
     def learn(self, loss):
         share = min(self.minutes() / self.options.minutes, 1)
