@@ -8,6 +8,8 @@ from PIL import Image
 SIDES, STEP = (1280, 704), 32
 CONFIDENCE = 0.4
 OVERLAP = 0.3
+# As many as the straightener and the reader take in one batch.
+MOST = 32
 
 # What the straightener takes, and how far above and below a box it looks (in heights of the box).
 CROP_WIDTH, CROP_HEIGHT, MARGIN = 128, 48, 0.2
@@ -34,7 +36,7 @@ def fit(picture, scale):
 
 
 def keep_best(found, picture):
-    """Corners [N,4] in pixels of the picture and confidences [N], best first.
+    """Corners [N,4] in pixels of the picture and confidences [N], best first, N at most MOST.
 
     `found` has the detector's boxes [A,5] (centre, size, confidence) of each view and its scale.
     """
@@ -46,6 +48,8 @@ def keep_best(found, picture):
     corners = np.clip(corners[order], 0, [width, height, width, height]).astype(np.float32)
     kept = []
     for index, box in enumerate(corners):
+        if len(kept) == MOST:
+            break
         if (box[2:] - box[:2] >= 1).all() and not any(
             overlap(box, corners[other]) > OVERLAP for other in kept
         ):
