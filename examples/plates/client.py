@@ -115,6 +115,7 @@ def look_at(client, path, folder):
             steps.append("%s %.1f" % (name, total - before[name][0]))
     print("  ms: " + ", ".join(steps))
     if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
         path = Path(folder) / (path.stem + "-plates.png")
         annotate(picture, found, path)
         print("  annotated: %s" % path)

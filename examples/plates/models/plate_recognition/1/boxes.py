@@ -6,7 +6,7 @@ from PIL import Image
 # The longer sides that the detector sees a picture at, at most: far plates need a large one, near
 # ones a small one. Both sides are made multiples of STEP.
 SIDES, STEP = (1280, 704), 32
-CONFIDENCE = 0.4
+CONFIDENCE = 0.55
 OVERLAP = 0.3
 # As many as the straightener and the reader take in one batch.
 MOST = 32
