@@ -42,17 +42,19 @@ pub(crate) fn outgoing<'a>(arena: &Arena, tensors: &'a [Tensor]) -> Vec<TensorOu
             name: &tensor.name,
             datatype: tensor.datatype,
             shape: &tensor.shape,
-            place: match &tensor.data {
-                Buffer::One(bytes) if bytes.len() >= ARENA_THRESHOLD => {
-                    match location_of(arena, bytes) {
-                        Some(location) => Place::Shared { location, len: bytes.len() },
-                        None => Place::Inline(tensor.data.segments()),
-                    }
-                }
-                data => Place::Inline(data.segments()),
-            },
+            place: place_of(arena, &tensor.data),
         })
         .collect()
+}
+
+fn place_of<'a>(arena: &Arena, data: &'a Buffer) -> Place<'a> {
+    if let Buffer::One(bytes) = data
+        && bytes.len() >= ARENA_THRESHOLD
+        && let Some(location) = location_of(arena, bytes)
+    {
+        return Place::Shared { location, len: bytes.len() };
+    }
+    Place::Inline(data.segments())
 }
 
 pub(crate) fn is_in_arena(arena: &Arena, data: &Buffer) -> bool {
@@ -61,11 +63,14 @@ pub(crate) fn is_in_arena(arena: &Arena, data: &Buffer) -> bool {
 
 /// Where bytes lie in the arena, or else in a client's region; what is small has no location there.
 pub(crate) fn location_of(arena: &Arena, bytes: &Bytes) -> Option<usize> {
-    let in_region = || {
-        let large = bytes.len() >= ARENA_THRESHOLD;
-        usize::try_from(large.then(|| region_of(bytes))??.1).ok()
-    };
-    arena.offset_of(bytes).or_else(in_region)
+    if let Some(offset) = arena.offset_of(bytes) {
+        return Some(offset);
+    }
+    if bytes.len() < ARENA_THRESHOLD {
+        return None;
+    }
+    let (_, location) = region_of(bytes)?;
+    usize::try_from(location).ok()
 }
 
 /// The bytes of `tensors` that lie in shared memory: what must be kept while a worker looks at them.

@@ -124,7 +124,8 @@ impl ClientRegion {
             )
         };
         let address: *mut u8 = address.map_err(|error| RegionError::Map(error.into()))?.cast();
-        let room = mapped.next_multiple_of(page) as u64;
+        // To the end of its last page: what lies behind that belongs to somebody else.
+        let room = mapped.next_multiple_of(page);
         let region = Arc::new(Self {
             object,
             object_offset: offset - start,
@@ -132,16 +133,12 @@ impl ClientRegion {
             mapped,
             start,
             len,
-            location: NEXT_LOCATION.fetch_add(room, Ordering::Relaxed),
+            location: NEXT_LOCATION.fetch_add(room as u64, Ordering::Relaxed),
             watchers: Mutex::default(),
         });
         guard::set_up();
-        let found = Mapped {
-            // To the end of its last page: what lies behind that belongs to somebody else.
-            len: mapped.next_multiple_of(page),
-            given_up: AtomicBool::new(false),
-            region: Arc::downgrade(&region),
-        };
+        let found =
+            Mapped { len: room, given_up: AtomicBool::new(false), region: Arc::downgrade(&region) };
         let mut known = MAPPED.write().unwrap_or_else(PoisonError::into_inner);
         known.insert(address as usize, found);
         drop(known);

@@ -7,7 +7,7 @@ use nereid_model_config::ModelConfig;
 use nereid_model_config::proto::model_metrics::metric_control::MetricOptions;
 
 use crate::latency::{Histogram, Summary};
-use crate::statistics::Path;
+use crate::statistics::{Path, nanoseconds};
 
 /// Which latencies are measured (`--metrics-config`).
 #[derive(Clone, Debug, Default)]
@@ -75,9 +75,7 @@ impl Latencies {
     }
 
     pub(crate) fn record(&mut self, path: &Path) {
-        let ns = |from: Instant, to: Instant| {
-            u64::try_from(to.saturating_duration_since(from).as_nanos()).unwrap_or(u64::MAX)
-        };
+        let ns = |from: Instant, to: Instant| nanoseconds(to.saturating_duration_since(from));
         if let Some(histograms) = &mut self.histograms {
             histograms.request.observe(ns(path.arrived, path.ended));
             histograms.queue.observe(ns(path.queued, path.started));
@@ -95,17 +93,16 @@ impl Latencies {
                 summaries.compute_output.observe(ns(path.computed, path.ended), now);
             }
             if let (Some(cache), Some(lookup)) = (&mut summaries.cache, path.cache) {
-                let ns = u64::try_from(lookup.duration.as_nanos()).unwrap_or(u64::MAX);
                 let summary = if lookup.hit { &mut cache.hit } else { &mut cache.miss };
-                summary.observe(ns, now);
+                summary.observe(nanoseconds(lookup.duration), now);
             }
         }
     }
 
     pub(crate) fn record_first_response(&mut self, arrived: Instant, now: Instant) {
         if let Some(histograms) = &mut self.histograms {
-            let ns = now.saturating_duration_since(arrived).as_nanos();
-            histograms.first_response.observe(u64::try_from(ns).unwrap_or(u64::MAX));
+            let ns = nanoseconds(now.saturating_duration_since(arrived));
+            histograms.first_response.observe(ns);
         }
     }
 

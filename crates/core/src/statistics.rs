@@ -115,8 +115,12 @@ impl Duration {
 
     fn add_duration(&mut self, duration: std::time::Duration) {
         self.count += 1;
-        self.ns += u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        self.ns += nanoseconds(duration);
     }
+}
+
+pub(crate) fn nanoseconds(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// When a request that was answered passed the stations; one that it skipped took no time.

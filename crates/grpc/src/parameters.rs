@@ -81,7 +81,7 @@ fn reserved() -> Error {
 }
 
 /// Metadata that is forwarded: what is binary (`-bin`) travels as base64, but models get it as it was.
-pub(crate) fn decode((name, value): &mut (String, Parameter)) {
+pub(crate) fn decode_binary((name, value): &mut (String, Parameter)) {
     if name.ends_with("-bin")
         && let Parameter::String(text) = value
         && let Ok(bytes) = BASE64.decode(&*text)

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use crate::infer::infer;
-use crate::parameters::decode;
+use crate::parameters::decode_binary;
 use crate::proto::grpc_inference_service_server::GrpcInferenceService;
 use crate::stream::{Answers, stream};
 use crate::trace::Beginning;
@@ -44,7 +44,7 @@ impl App {
         let mut parameters = Parameters::new();
         if let Some(forward) = &self.forward {
             forward.add(metadata, &mut parameters)?;
-            parameters.iter_mut().for_each(decode);
+            parameters.iter_mut().for_each(decode_binary);
         }
         Ok(parameters)
     }

@@ -24,8 +24,19 @@ pub(super) struct InPlace {
     refused: bool,
     /// The worker runs one batch after the other.
     sequential: bool,
-    /// By location: whether the worker has said that it is mapped.
-    regions: HashMap<u64, bool>,
+    /// By location.
+    regions: HashMap<u64, Known>,
+}
+
+/// How far a worker is with a region.
+enum Known {
+    /// It has been asked to map it. Until it answers the region is held: its descriptor must not
+    /// become that of something else.
+    Asked {
+        _region: Arc<ClientRegion>,
+    },
+    Mapped,
+    Failed,
 }
 
 impl InPlace {
@@ -36,13 +47,14 @@ impl InPlace {
     }
 
     /// Whether the worker is to hear of a region now.
-    pub(crate) fn offer(&mut self, location: u64) -> bool {
-        self.regions.insert(location, false).is_none()
+    pub(crate) fn offer(&mut self, region: &Arc<ClientRegion>) -> bool {
+        let asked = Known::Asked { _region: region.clone() };
+        self.regions.insert(region.file().location, asked).is_none()
     }
 
     pub(crate) fn answered(&mut self, location: u64, mapped: bool) {
         if let Some(known) = self.regions.get_mut(&location) {
-            *known = mapped;
+            *known = if mapped { Known::Mapped } else { Known::Failed };
         }
     }
 
@@ -71,11 +83,11 @@ impl State {
 
 impl Link {
     /// Asks the worker to map a region, and tells it when that has gone.
-    pub(super) fn offer(self: &Arc<Self>, state: &mut State, region: &ClientRegion) {
-        let file = region.file();
-        if !state.worker.as_mut().is_some_and(|worker| worker.in_place.offer(file.location)) {
+    pub(super) fn offer(self: &Arc<Self>, state: &mut State, region: &Arc<ClientRegion>) {
+        if !state.worker.as_mut().is_some_and(|worker| worker.in_place.offer(region)) {
             return;
         }
+        let file = region.file();
         self.send(state, |out| {
             let start = begin_frame(out, MAP, 0, file.location);
             for number in [file.len as u64, file.descriptor as u64, file.offset as u64] {
@@ -161,10 +173,10 @@ impl Plan {
     /// The pages of an input that can be read in place.
     fn pages(&mut self, data: &Buffer, in_place: Option<&InPlace>) -> Option<Range<u64>> {
         let (Buffer::One(bytes), Some(in_place)) = (data, in_place) else { return None };
-        let (region, _) = region_of(bytes).filter(|_| !in_place.refused)?;
+        let (region, location) = region_of(bytes).filter(|_| !in_place.refused)?;
         match in_place.regions.get(&region.file().location) {
-            Some(true) => pages_of(bytes),
-            Some(false) => None,
+            Some(Known::Mapped) => Some(pages_at(location, bytes.len())),
+            Some(Known::Asked { .. } | Known::Failed) => None,
             None => {
                 self.unknown.push(region);
                 None
@@ -173,10 +185,12 @@ impl Plan {
     }
 }
 
-/// The pages over which bytes lie in a client's region, by location.
+/// The pages over which bytes lie in a client's region, if they do, by location.
 fn pages_of(bytes: &Bytes) -> Option<Range<u64>> {
+    region_of(bytes).map(|(_, location)| pages_at(location, bytes.len()))
+}
+
+fn pages_at(location: u64, len: usize) -> Range<u64> {
     let page = rustix::param::page_size() as u64;
-    let (_, location) = region_of(bytes)?;
-    let end = (location + bytes.len() as u64).next_multiple_of(page);
-    Some(location - location % page..end)
+    location - location % page..(location + len as u64).next_multiple_of(page)
 }

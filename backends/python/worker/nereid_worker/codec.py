@@ -139,9 +139,9 @@ class Codec:
     def decode(self, body, at, lender=None, borrowed=None):
         """The block at `at`: its tensors, its extras, and where the next one starts.
 
-        Large tensors lie in the arena, or in regions of clients. Those of an answer are the model's until it drops them, and
-        `lender` is told then. Those of a request are the server's, and are noted in `borrowed`:
-        whoever decodes must look after them with `keep`.
+        Large tensors lie in the arena, or in regions of clients. Those of an answer are the model's
+        until it drops them, and `lender` is told then. Those of a request are the server's, and are
+        noted in `borrowed`: whoever decodes must look after them with `keep`.
         """
         block_len, extras_len, meta_len, count = frames.BLOCK.unpack_from(body, at)
         start = at + 16
@@ -192,17 +192,16 @@ class Codec:
         return asked
 
     def own(self, tensors):
-        """Makes inputs the model's own before their request is over; returns the frame that asks
-        for no more that are not, if one was not."""
-        asked = b""
+        """Makes inputs the model's own before their request is over. Whether one was not."""
+        changed = False
         for one in tensors:
             memory = one._data
             if isinstance(memory, ctypes.Array):
                 address = ctypes.addressof(memory)
                 if self.arena.offset_of(address, len(memory)) is None:
                     regions.own(memory)
-                    asked = frames.frame(frames.COPY_INPUTS, 0)
-        return asked
+                    changed = True
+        return changed
 
     def _dropped(self, lender):
         """The last view of one tensor of an answer is gone. Runs in whatever thread dropped it."""

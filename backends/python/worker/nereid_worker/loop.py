@@ -103,9 +103,9 @@ class Worker:
         window = request._info("window", None)
         if window is not None:
             self.room[request._frame, request._index] = window
-        if not self.state.decoupled:
-            # The client may have its answer, and use its memory again, while `execute` goes on.
-            self.channel.later(self.codec.own(request._inputs))
+        # The client may have its answer, and use its memory again, while `execute` goes on.
+        if not self.state.decoupled and self.codec.own(request._inputs):
+            self.channel.later(frames.frame(frames.COPY_INPUTS, 0))
         return InferenceResponseSender(self, request._frame, request._index, self.state.decoupled)
 
     def wait_for_room(self, frame, index):

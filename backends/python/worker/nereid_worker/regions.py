@@ -54,10 +54,10 @@ class Regions:
     def lend(self, location, length):
         """An input as an object that every array over it keeps alive; `settle` must follow."""
         with self._lock:
+            region, start = self._at(location)
             if not self._in_use:
                 self._faults = _faults()
             self._in_use += 1
-            region, start = self._at(location)
             return (ctypes.c_char * length).from_buffer(region.memory, location - start)
 
     def settle(self, memory, location, length, kept):
