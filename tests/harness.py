@@ -6,8 +6,8 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -69,53 +69,45 @@ class Server:
             "--exit-timeout-secs=5",
             "--backend-config=python,python=%s" % sys.executable,
         )
+        # A file, not a pipe: what was written before an answer can be read after it.
+        self._output = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
             [*prefix, *command, *("--model-repository=%s" % more for more in repositories)],
-            stdout=subprocess.PIPE,
+            stdout=self._output,
             stderr=subprocess.STDOUT,
-            text=True,
             start_new_session=True,
             env={**(environment or os.environ), **(env or {})},
             # Python ignores SIGXFSZ and lets its children do so.
             restore_signals=not ignore_file_limit,
             pass_fds=pass_fds,
         )
-        self.lines = []
-        self._bound = threading.Event()
-        self.port = None
-        self.grpc_port = None
-        self.metrics_port = None
-        self.sagemaker_port = None
-        self.vertex_port = None
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
         try:
-            assert self._bound.wait(START_LIMIT), self.log()
-            assert self.port or self.vertex_port, self.log()
+            self._wait_bound()
             if wait_ready:
                 self.wait_ready()
         except BaseException:
             self.process.kill()
             raise
 
-    def _read(self):
-        for line in self.process.stdout:
-            self.lines.append(line)
-            found = re.search(r'Started (Sagemaker |Vertex AI )?HTTPService at [^"\s]*:(\d+)', line)
-            if found:
-                port = int(found.group(2))
-                name = {None: "port", "Sagemaker ": "sagemaker_port"}.get(found.group(1), "vertex_port")
-                setattr(self, name, port)
-            found = re.search(r'GRPCInferenceService at [^"\s]*:(\d+)', line)
-            if found:
-                self.grpc_port = int(found.group(1))
-            found = re.search(r'Metrics Service at [^"\s]*:(\d+)', line)
-            if found:
-                self.metrics_port = int(found.group(1))
-            # The last to be started.
-            if self.metrics_port or "| Model" in line:
-                self._bound.set()
-        self._bound.set()
+    def _wait_bound(self):
+        """Until the server has said which ports it took."""
+        deadline = time.monotonic() + START_LIMIT
+        # The last to be started; without metrics the table of models follows.
+        while not re.search(r"Metrics Service at .*\n|\n\| Model", self.log()):
+            if self.process.poll() is not None:
+                break
+            assert time.monotonic() < deadline, "waited too long:\n" + self.log()
+            time.sleep(0.005)
+        self.port = self._port_of("Started HTTPService")
+        self.sagemaker_port = self._port_of("Started Sagemaker HTTPService")
+        self.vertex_port = self._port_of("Started Vertex AI HTTPService")
+        self.grpc_port = self._port_of("GRPCInferenceService")
+        self.metrics_port = self._port_of("Metrics Service")
+        assert self.port or self.vertex_port, self.log()
+
+    def _port_of(self, service):
+        found = re.search(service + r' at [^"\s]*:(\d+)', self.log())
+        return int(found.group(1)) if found else None
 
     @property
     def url(self):
@@ -126,7 +118,14 @@ class Server:
         return "127.0.0.1:%d" % self.grpc_port
 
     def log(self):
-        return "".join(self.lines)
+        """All that the server and its workers have written."""
+        size = os.fstat(self._output.fileno()).st_size
+        return os.pread(self._output.fileno(), size, 0).decode()
+
+    @property
+    def lines(self):
+        """The lines that are complete."""
+        return [line for line in self.log().splitlines(keepends=True) if line.endswith("\n")]
 
     def get(self, path):
         """Status and body of a GET."""
@@ -169,16 +168,11 @@ class Server:
         found = subprocess.run(command, capture_output=True, text=True)
         return [int(pid) for pid in found.stdout.split()]
 
-    def wait_for_log(self):
-        """Until all that a server which has exited wrote is in its log."""
-        self._reader.join(10)
-
     def stop(self, limit=30):
         """Asks the server to stop; returns its exit code once it and its workers are gone."""
         workers = self.workers()
         self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(limit)
-        self.wait_for_log()
         deadline = time.monotonic() + 5
         while any(_alive(pid) for pid in workers):
             assert time.monotonic() < deadline, "workers have survived the server"

@@ -220,7 +220,7 @@ def test_polling_follows_the_repository(tmp_path):
         wait_until(lambda: client.is_model_ready("c") and not client.is_model_ready("b"))
         assert server.workers() == before, "touching a file does nothing"
         python_model(repository, "a", ADD % 2, dims="[ 2 ]")
-        wait_until(lambda: ask(client, "a") == 3)
+        wait_until(lambda: ask(client, "a") == 3 and len(server.workers()) == 1)
         before = server.workers()
         two = "instance_group [ { count: 2 kind: KIND_CPU } ]"
         write_model(repository, "a", config("python", dims="[ 2 ]", more=two))

@@ -79,9 +79,7 @@ def repository(tmp_path):
 
 
 def exits(server, limit=60):
-    code = server.process.wait(limit)
-    server.wait_for_log()
-    return code
+    return server.process.wait(limit)
 
 
 def test_requests_that_run_are_answered_and_no_others(repository):
