@@ -10,6 +10,7 @@ The aim is 80 % of theirs. Rounds alternate between the servers; medians are sho
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -26,7 +27,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from harness import Server, write_model  # noqa: E402
 
-EXAMPLES = ROOT / "target/release/examples"
+EXAMPLES = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/examples"
 SIZES = {"64 B": 64, "64 KiB": 64 << 10, "6 MB": 6_000_000}
 CONFIG = """
     backend: "identity"
@@ -35,12 +36,12 @@ CONFIG = """
 """
 
 
-def http_request(header, payload):
+def http_request(header, payload, model="echo"):
     """A whole request: JSON and the tensor behind it."""
     text = json.dumps(header, separators=(",", ":")).encode()
     head = (
-        "POST /v2/models/echo/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n"
-        "Inference-Header-Content-Length: %d\r\n\r\n" % (len(text) + len(payload), len(text))
+        "POST /v2/models/%s/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n"
+        "Inference-Header-Content-Length: %d\r\n\r\n" % (model, len(text) + len(payload), len(text))
     )
     return head.encode() + text + payload
 

@@ -29,6 +29,8 @@ class Calls:
         self._channel = channel
         self._codec = codec
         self._count = 0
+        # How many futures have been given their answer.
+        self.resolved = 0
         # Answers that a thread waits for, and what to do with all others, by the call's number.
         self._answers = {}
         self._receivers = {}
@@ -56,7 +58,7 @@ class Calls:
             del self._receivers[call]
             _call_in(loop, self._resolve, call, future, body)
 
-        call = self._send(request, self._extras_of(request, {"may_cancel": True}), receive)
+        call = self._send(request, self._plain_extras(request, may_cancel=True), receive)
         future.add_done_callback(lambda done: done.cancelled() and self.cancel(call))
         return future
 
@@ -87,16 +89,17 @@ class Calls:
         extras["model_version"] = request._model_version
         return json.dumps(extras).encode()
 
-    def _plain_extras(self, request):
+    def _plain_extras(self, request, may_cancel=False):
         """As `_extras_of`, put together only once for requests that look alike."""
-        kind = request._kind
-        if kind is None:
-            return self._extras_of(request, {})
+        more = {"may_cancel": True} if may_cancel else {}
+        if request._kind is None:
+            return self._extras_of(request, more)
+        kind = (may_cancel, *request._kind)
         extras = self._extras.get(kind)
         if extras is None:
             if len(self._extras) >= _EXTRAS_KEPT:
                 self._extras.clear()
-            extras = self._extras[kind] = self._extras_of(request, {})
+            extras = self._extras[kind] = self._extras_of(request, more)
         return extras
 
     def _send(self, request, extras, receive=None):
@@ -115,7 +118,8 @@ class Calls:
                 # Before another thread can read the answer.
                 self._receivers[call] = receive
             channel.out.append(frames.frame(frames.CALL, call, 1, body))
-            channel.flush()
+            if channel.held_by != threading.get_ident():
+                channel.flush()
         return call
 
     def cancel(self, call):
@@ -150,6 +154,8 @@ class Calls:
     def wait(self, ready):
         """Reads until `ready()`, and meanwhile runs what this instance's own calls came back as."""
         nested = self.nested
+        if self._channel.held_by:
+            self._channel.flush()
         while not ready():
             self._channel.turns.wait(lambda: ready() or nested)
             if nested and not ready():
@@ -180,6 +186,7 @@ class Calls:
             # Nobody waits any more; looking at the answer and dropping it releases its memory.
             self._codec.decode(body, 0, call)
         else:
+            self.resolved += 1
             try:
                 future.set_result(self._response(call, body))
             except Exception as error:

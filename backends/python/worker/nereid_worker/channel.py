@@ -34,6 +34,8 @@ class Channel:
         # Numbers of answers whose memory is not used any more.
         self.released = []
         self.lock = threading.RLock()
+        # The thread whose calls gather in `out`, for one write.
+        self.held_by = 0
         # The start of a frame whose rest has not come, and how long both are together.
         self._begun = bytearray()
         self._wanted = 16
