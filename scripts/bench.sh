@@ -48,7 +48,7 @@ measure() { # name model protocol concurrency url
 }
 
 for _ in $(seq "$rounds"); do
-  for model in identity_py batching_py cached_py ensemble3 bls3 bls3_threads image_py image_size_py; do
+  for model in identity_py batching_py cached_py ensemble3 bls3 bls3_threads bls3_async image_py image_size_py; do
     protocols="http grpc"
     [[ $model != image* ]] || protocols="http grpc http+shm grpc+shm"
     for protocol in $protocols; do

@@ -28,6 +28,7 @@ SHAPES = {
     "ensemble3": [1, 16],
     "bls3": [1, 16],
     "bls3_threads": [1, 16],
+    "bls3_async": [1, 16],
     "image_py": PICTURE,
 }
 

@@ -144,3 +144,49 @@ class TritonPythonModel:
     assert sorted(server.next()[:2] for _ in range(6)) == [(EXECUTED, i) for i in range(6)]
     server.send(frame(4))
     assert server.process.wait(5) == 0
+
+
+ELSEWHERE = """
+        found = []
+        answers = await request().async_exec(decoupled=True)
+        thread = threading.Thread(target=lambda: found.extend(answers))
+        thread.start()
+        thread.join()
+        answer = found[0]
+"""
+HERE = """
+        answer = request().exec()
+"""
+LATER = """
+        answer = await request().async_exec()
+"""
+
+
+@pytest.mark.parametrize("way", [LATER, HERE, ELSEWHERE])
+def test_coroutines_that_go_on_together_hold_nothing_back(serve, way):
+    """Their calls share a write, but not if one of them waits where no other one can go on."""
+    source = HEAD + """
+import threading
+def request(): return pb_utils.InferenceRequest(model_name="n", inputs=[])
+class TritonPythonModel:
+    async def execute(self, requests):
+        first = request().async_exec()
+%s
+        await first
+        return [pb_utils.InferenceResponse(answer.output_tensors())]
+""" % way
+    server = serve(source, init_extras={"execute_threads": 2})
+    server.send(frame(EXECUTE, 1, block()), frame(EXECUTE, 2, block()))
+    done, number = [], 0
+    while len(done) < 2:
+        found, call, blocks = server.next()
+        if found == CALL:
+            number += 1
+            out = ("OUT", np.array([number]))
+            stream = blocks[0][1].get("decoupled")
+            server.send(part(call, True, 1 << 63 | number, out) if stream else
+                        frame(CALL_ANSWER, call, block([out])))
+        elif found == EXECUTED:
+            done.append((call, blocks[0][0]["OUT"].array().tolist()))
+    # In the order of the calls: two of each batch, or one of each batch and then the others.
+    assert number == 4 and sorted(value for _, [value] in done) in ([2, 4], [3, 4])

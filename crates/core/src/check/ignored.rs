@@ -9,6 +9,10 @@ pub(super) fn ignored(config: &ModelConfig) -> Vec<(&'static str, &'static str)>
     let optimization = config.optimization.clone().unwrap_or_default();
     let accelerators = optimization.execution_accelerators.unwrap_or_default();
     let groups = || config.instance_group.iter();
+    let growable = |config: &ModelConfig| {
+        let sequences = config.sequence_batching();
+        sequences.is_some_and(|sequences| sequences.state.iter().any(|s| s.use_growable_memory))
+    };
     let ensemble_step = |of: fn(&ModelConfig) -> bool| config.is_ensemble() && of(config);
     let fields = [
         (optimization.cuda.is_some(), "cuda", GPU),
@@ -23,6 +27,17 @@ pub(super) fn ignored(config: &ModelConfig) -> Vec<(&'static str, &'static str)>
             groups().any(|group| !group.host_policy.is_empty()),
             "host_policy",
             "instances are not bound to cores",
+        ),
+        (growable(config), "use_growable_memory", GPU),
+        (
+            config.model_operations.is_some() && config.backend_name() != "onnxruntime",
+            "model_operations",
+            "only ONNX Runtime takes libraries of operations",
+        ),
+        (
+            config.parameter("TRITON_BATCH_STRATEGY_PATH").is_some(),
+            "TRITON_BATCH_STRATEGY_PATH",
+            "libraries that decide on batches are not opened",
         ),
         (!config.runtime.is_empty(), "runtime", "backends are part of the server"),
         (
