@@ -10,6 +10,7 @@
 //! makes the slices handed out here sound; the server itself never writes a chunk it has shared.
 
 mod classes;
+mod copy;
 mod guard;
 mod left;
 mod mapping;
@@ -22,6 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use classes::FreeLists;
+pub use copy::copy_unaligned;
 pub use left::exceeds_memory;
 use mapping::Mapping;
 pub use region::{ClientRegion, RegionError, RegionFile, region_of};

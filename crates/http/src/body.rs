@@ -7,7 +7,7 @@ use http_body_util::BodyExt;
 use hyper::StatusCode;
 use hyper::body::{Body, Incoming};
 use hyper::header::{EXPECT, HeaderMap};
-use nereid_arena::{ALIGNMENT, ARENA_THRESHOLD, Arena, Chunk, exceeds_memory};
+use nereid_arena::{ALIGNMENT, ARENA_THRESHOLD, Arena, Chunk, copy_unaligned, exceeds_memory};
 use nereid_inference::{Error, Result};
 use tokio::time::timeout;
 
@@ -130,7 +130,7 @@ async fn receive_into(
     let mut at = start;
     while let Some(piece) = next(body).await? {
         let end = at + piece.len();
-        chunk.get_mut(at..end).ok_or(NoBody::Lost)?.copy_from_slice(&piece);
+        copy_unaligned(chunk.get_mut(at..end).ok_or(NoBody::Lost)?, &piece);
         at = end;
     }
     // Behind the end of a short body are the bytes of another request.
