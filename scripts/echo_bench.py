@@ -46,11 +46,11 @@ def http_request(header, payload, model="echo"):
     return head.encode() + text + payload
 
 
-def http_binary(size):
-    tensor = {"name": "IN", "datatype": "UINT8", "shape": [size]}
+def http_binary(size, model="echo", datatype="UINT8", shape=None):
+    tensor = {"name": "IN", "datatype": datatype, "shape": shape or [size]}
     tensor["parameters"] = {"binary_data_size": size}
     header = {"inputs": [tensor], "parameters": {"binary_data_output": True}}
-    return http_request(header, bytes(size))
+    return http_request(header, bytes(size), model)
 
 
 def places(size):
@@ -66,17 +66,23 @@ def http_shared(size):
     return http_request({"inputs": [tensor], "outputs": [{"name": "OUT", "parameters": taken}]}, b"")
 
 
-def grpc_message(size, shared):
+def grpc_binary(size, model="echo", datatype="UINT8", shape=None):
+    request = messages.ModelInferRequest(model_name=model, raw_input_contents=[bytes(size)])
+    request.inputs.add(name="IN", datatype=datatype, shape=shape or [size])
+    return request.SerializeToString()
+
+
+def grpc_shared(size):
     request = messages.ModelInferRequest(model_name="echo")
     tensor = request.inputs.add(name="IN", datatype="UINT8", shape=[size])
-    if not shared:
-        request.raw_input_contents.append(bytes(size))
-        return request.SerializeToString()
     output = request.outputs.add(name="OUT")
     for holder, place in zip((tensor, output), places(size)):
         holder.parameters["shared_memory_region"].string_param = place["shared_memory_region"]
         holder.parameters["shared_memory_byte_size"].int64_param = size
     return request.SerializeToString()
+
+
+REQUESTS = {"http": (http_binary, http_shared), "grpc": (grpc_binary, grpc_shared)}
 
 
 def load(protocol, port, request, answer, connections, seconds):
@@ -85,6 +91,17 @@ def load(protocol, port, request, answer, connections, seconds):
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return [float(number) for number in done.stdout.split()]
+
+
+def alternate(protocol, sides, request, answer, connections, options):
+    """Rounds, in each of which the ports of both sides have their turn."""
+    return [
+        [
+            load(protocol, ports[protocol], request, answer, connections, options.seconds)
+            for ports in sides
+        ]
+        for _ in range(options.rounds)
+    ]
 
 
 class Echo:
@@ -105,8 +122,8 @@ def cases(folder):
     for size_name, size in SIZES.items():
         for protocol in ("http", "grpc"):
             for way in ("", "shared memory"):
-                request = http_shared if way else http_binary
-                made = request(size) if protocol == "http" else grpc_message(size, bool(way))
+                sent, shared = REQUESTS[protocol]
+                made = shared(size) if way else sent(size)
                 file = folder / ("%s-%d-%s" % (protocol, size, way or "sent"))
                 file.write_bytes(made)
                 yield size_name, protocol, way, file, 0 if way else size
@@ -142,13 +159,7 @@ def compare(folder, server, bare, options):
     try:
         for size, protocol, way, file, answer in cases(folder):
             for connections in options.connections:
-                rounds = [
-                    [
-                        load(protocol, ports[protocol], file, answer, connections, options.seconds)
-                        for ports in (bare, ours)
-                    ]
-                    for _ in range(options.rounds)
-                ]
+                rounds = alternate(protocol, (bare, ours), file, answer, connections, options)
                 (their_rate, their_p50), (rate, p50) = (
                     [statistics.median(one[side][i] for one in rounds) for i in (0, 1)]
                     for side in (0, 1)

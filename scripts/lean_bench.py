@@ -13,40 +13,26 @@ each round.
 """
 
 import argparse
+import math
 import os
 import statistics
 import tempfile
 from pathlib import Path
 
-from echo_bench import ROOT, http_request, load
+from echo_bench import REQUESTS, ROOT, alternate
 from harness import Server
-from tritonclient.grpc import service_pb2 as messages
 
-PICTURE = [1080, 1920, 3]
-SHAPES = {
-    "identity_py": [1, 16],
-    "ensemble3": [1, 16],
-    "bls3": [1, 16],
-    "bls3_threads": [1, 16],
-    "bls3_async": [1, 16],
+SMALL = "FP32", [1, 16], 4
+PICTURE = "UINT8", [1080, 1920, 3], 1
+# Datatype, shape and bytes of an element.
+TENSORS = {
+    "identity_py": SMALL,
+    "ensemble3": SMALL,
+    "bls3": SMALL,
+    "bls3_threads": SMALL,
+    "bls3_async": SMALL,
     "image_py": PICTURE,
 }
-
-
-def request(protocol, model, shape):
-    """What the client sends, and how many bytes of tensor the answer has at least."""
-    datatype = "UINT8" if shape is PICTURE else "FP32"
-    size = 1 if shape is PICTURE else 4
-    for dim in shape:
-        size *= dim
-    if protocol == "grpc":
-        message = messages.ModelInferRequest(model_name=model, raw_input_contents=[bytes(size)])
-        message.inputs.add(name="IN", datatype=datatype, shape=shape)
-        return message.SerializeToString(), size
-    tensor = {"name": "IN", "datatype": datatype, "shape": shape}
-    tensor["parameters"] = {"binary_data_size": size}
-    header = {"inputs": [tensor], "parameters": {"binary_data_output": True}}
-    return http_request(header, bytes(size), model), size
 
 
 def main():
@@ -55,7 +41,7 @@ def main():
     parser.add_argument("--seconds", type=int, default=1)
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--protocols", nargs="+", default=["http", "grpc"])
-    parser.add_argument("--models", nargs="+", default=list(SHAPES))
+    parser.add_argument("--models", nargs="+", default=list(TENSORS))
     options = parser.parse_args()
     theirs = {
         "http": int(os.environ["TRITON_URL"].rsplit(":", 1)[1]),
@@ -70,17 +56,12 @@ def main():
         ours = {"http": server.port, "grpc": server.grpc_port}
         for model in options.models:
             for protocol in options.protocols:
-                body, answer = request(protocol, model, SHAPES[model])
+                datatype, shape, width = TENSORS[model]
+                size = width * math.prod(shape)
                 file = Path(name) / "request"
-                file.write_bytes(body)
+                file.write_bytes(REQUESTS[protocol][0](size, model, datatype, shape))
                 for connections in options.connections:
-                    rounds = [
-                        [
-                            load(protocol, ports[protocol], file, answer, connections, options.seconds)
-                            for ports in (theirs, ours)
-                        ]
-                        for _ in range(options.rounds)
-                    ]
+                    rounds = alternate(protocol, (theirs, ours), file, size, connections, options)
                     show(model, protocol, connections, rounds)
 
 

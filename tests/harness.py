@@ -120,7 +120,7 @@ class Server:
     def log(self):
         """All that the server and its workers have written."""
         size = os.fstat(self._output.fileno()).st_size
-        return os.pread(self._output.fileno(), size, 0).decode()
+        return os.pread(self._output.fileno(), size, 0).decode(errors="replace")
 
     @property
     def lines(self):

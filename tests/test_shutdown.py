@@ -78,10 +78,6 @@ def repository(tmp_path):
     return tmp_path
 
 
-def exits(server, limit=60):
-    return server.process.wait(limit)
-
-
 def test_requests_that_run_are_answered_and_no_others(repository):
     with Server(repository, "--exit-timeout-secs=60") as server:
         held = Held(server, repository)
@@ -89,7 +85,7 @@ def test_requests_that_run_are_answered_and_no_others(repository):
         server.wait_for(lambda: "waiting for requests" in server.log())
         server.wait_for(lambda: server.get("/v2/health/ready")[0] == 0)
         assert held.let_go() == 3
-        assert exits(server) == 0
+        assert server.process.wait(60) == 0
         assert "not waiting any longer" not in server.log()
 
 
@@ -100,7 +96,7 @@ def test_readiness_goes_first(repository):
         assert server.get("/v2/health/live")[0] == 200
         assert ask(server.url, "quick") == 3
         server.process.send_signal(signal.SIGTERM)
-        assert exits(server) == 0
+        assert server.process.wait(60) == 0
 
 
 def test_patience_ends(repository):
@@ -108,7 +104,7 @@ def test_patience_ends(repository):
         held = Held(server, repository)
         workers = server.workers()
         server.process.send_signal(signal.SIGTERM)
-        assert exits(server) == 0 and "not waiting any longer" in server.log()
+        assert server.process.wait(60) == 0 and "not waiting any longer" in server.log()
         assert all(not os.path.exists("/proc/%d" % pid) for pid in workers)
         assert isinstance(held.let_go(), Exception)
 
@@ -119,7 +115,7 @@ def test_a_second_signal_ends_at_once(repository):
         server.process.send_signal(signal.SIGINT)
         server.wait_for(lambda: "waiting for requests" in server.log())
         server.process.send_signal(signal.SIGINT)
-        assert exits(server) == 0 and "told to stop again" in server.log()
+        assert server.process.wait(60) == 0 and "told to stop again" in server.log()
         assert isinstance(held.let_go(), Exception)
 
 
@@ -129,7 +125,7 @@ def test_a_load_does_not_hold_up_the_end(repository):
         server.wait_for((repository / "slow/1/begun").exists)
         workers = server.workers()
         server.process.send_signal(signal.SIGTERM)
-        assert exits(server) == 0
+        assert server.process.wait(60) == 0
         wait_gone(workers)
 
 
@@ -173,7 +169,7 @@ def test_a_supervisor_is_told(repository, tmp_path_factory):
             server.wait_for(lambda: "READY=1" in heard and heard.count("WATCHDOG=1") > 2)
             assert server.get("/v2/health/ready")[0] == 200
             server.process.send_signal(signal.SIGTERM)
-            assert exits(server) == 0
+            assert server.process.wait(60) == 0
         # What was sent before this has been heard before it.
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.connect(path)

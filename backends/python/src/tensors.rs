@@ -26,8 +26,7 @@ pub(crate) fn move_to_arena<'a>(
         })?;
         let mut at = 0;
         for segment in tensor.data.segments() {
-            chunk[at..at + segment.len()].copy_from_slice(segment);
-            at += segment.len();
+            at = chunk.put(at, segment).expect("the chunk is as long as the tensor");
         }
         tensor.data = Buffer::One(chunk.freeze());
     }

@@ -23,7 +23,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use classes::FreeLists;
-pub use copy::copy_unaligned;
 pub use left::exceeds_memory;
 use mapping::Mapping;
 pub use region::{ClientRegion, RegionError, RegionFile, region_of};
@@ -125,6 +124,13 @@ impl Chunk {
         self.offset
     }
 
+    /// Writes `bytes` to `at`; where they end, or nothing if there is no room for them.
+    pub fn put(&mut self, at: usize, bytes: &[u8]) -> Option<usize> {
+        let end = at.checked_add(bytes.len())?;
+        copy::copy_unaligned(self.get_mut(at..end)?, bytes);
+        Some(end)
+    }
+
     /// Ends the writing: from here on the chunk is shared and only read.
     pub fn freeze(self) -> Bytes {
         Bytes::from_owner(self)
@@ -191,6 +197,16 @@ mod tests {
         assert_eq!(arena.offset_of(&[1, 2, 3]), None);
         let again = arena.borrow(offset, 100_000, bytes).unwrap();
         assert!(again.iter().all(|&byte| byte == 7));
+    }
+
+    #[test]
+    fn what_has_no_room_in_a_chunk_is_not_written() {
+        let mut chunk = Arena::new().unwrap().allocate(4).unwrap();
+        chunk.fill(0);
+        assert_eq!(chunk.put(1, &[1, 2]), Some(3));
+        assert_eq!(chunk.put(3, &[3, 4]), None);
+        assert_eq!(chunk.put(usize::MAX, &[5]), None);
+        assert_eq!(*chunk, [0, 1, 2, 0]);
     }
 
     #[test]

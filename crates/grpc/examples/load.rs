@@ -1,6 +1,6 @@
-//! A client that costs next to nothing, for `scripts/echo_bench.py`: it sends the same bytes again and
-//! again on each of some connections, one request at a time, and looks at no more of the answers than
-//! how long they are.
+//! A client that costs next to nothing, for `scripts/echo_bench.py` and `scripts/lean_bench.py`: it
+//! sends the same bytes again and again on each of some connections, one request at a time, and looks
+//! at no more of the answers than how long they are.
 //!
 //!     load http|grpc PORT REQUEST_FILE ANSWER_BYTES CONNECTIONS SECONDS
 //!

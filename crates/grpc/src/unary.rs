@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response};
-use nereid_arena::{ALIGNMENT, ARENA_THRESHOLD, Arena, copy_unaligned};
+use nereid_arena::{ALIGNMENT, ARENA_THRESHOLD, Arena};
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint};
 use tonic::Status;
@@ -113,8 +113,7 @@ async fn receive(body: &mut Incoming, arena: &Arena) -> Result<Bytes, Status> {
     let mut piece = first;
     loop {
         let size = piece.len().min(end - at);
-        copy_unaligned(&mut chunk[at..at + size], &piece[..size]);
-        at += size;
+        at = chunk.put(at, &piece[..size]).expect("the chunk is as long as the message");
         if at == end {
             return Ok(chunk.freeze().slice(start..end));
         }

@@ -7,7 +7,7 @@ use http_body_util::BodyExt;
 use hyper::StatusCode;
 use hyper::body::{Body, Incoming};
 use hyper::header::{EXPECT, HeaderMap};
-use nereid_arena::{ALIGNMENT, ARENA_THRESHOLD, Arena, Chunk, copy_unaligned, exceeds_memory};
+use nereid_arena::{ALIGNMENT, ARENA_THRESHOLD, Arena, Chunk, exceeds_memory};
 use nereid_inference::{Error, Result};
 use tokio::time::timeout;
 
@@ -129,9 +129,7 @@ async fn receive_into(
 ) -> Result<Bytes, NoBody> {
     let mut at = start;
     while let Some(piece) = next(body).await? {
-        let end = at + piece.len();
-        copy_unaligned(chunk.get_mut(at..end).ok_or(NoBody::Lost)?, &piece);
-        at = end;
+        at = chunk.put(at, &piece).ok_or(NoBody::Lost)?;
     }
     // Behind the end of a short body are the bytes of another request.
     if at != start + len {

@@ -118,8 +118,7 @@ class Calls:
                 # Before another thread can read the answer.
                 self._receivers[call] = receive
             channel.out.append(frames.frame(frames.CALL, call, 1, body))
-            if channel.held_by != threading.get_ident():
-                channel.flush()
+            channel.flush_or_hold()
         return call
 
     def cancel(self, call):

@@ -85,6 +85,11 @@ class Channel:
         with self.lock:
             self.out.append(frame)
 
+    def flush_or_hold(self):
+        """As `flush`, unless what this thread sends is to share a write."""
+        if self.held_by != threading.get_ident():
+            self.flush()
+
     def flush(self):
         """Writes what has gathered, and then which memory is free again."""
         with self.lock:

@@ -228,8 +228,7 @@ class Worker:
                 self.channel.out.append(self.codec.keep(frame_id, borrowed))
             if answer is not None:
                 self.channel.out.append(answer)
-        if not self.channel.held_by:
-            self.channel.flush()
+        self.channel.flush_or_hold()
 
     def _requests(self, count, frame_id, body, borrowed):
         requests, at = [], 0
@@ -371,7 +370,6 @@ class Worker:
         loop, channel = asyncio.get_running_loop(), self.channel
         pending, nested, running = channel.pending, self.calls.nested, set()
         over = loop.create_future()
-        thread = threading.get_ident()
         started = 0
 
         def start(work):
@@ -404,7 +402,7 @@ class Worker:
             steps = started + self.calls.resolved - before
             if steps > 1 and not self.slow_left:
                 # These steps are next. What they send shares a write, if they are short.
-                channel.held_by = thread
+                channel.held_by = threading.get_ident()
                 loop.call_soon(steps_done, steps, time.perf_counter())
             elif self.slow_left:
                 self.slow_left -= 1

@@ -5,6 +5,15 @@ import triton_python_backend_utils as pb_utils
 STEPS = 3
 
 
+def step(tensor):
+    """The request of one step."""
+    return pb_utils.InferenceRequest(
+        model_name="identity_py",
+        requested_output_names=["OUT"],
+        inputs=[pb_utils.Tensor.from_dlpack("IN", tensor.to_dlpack())],
+    )
+
+
 class TritonPythonModel:
     def execute(self, requests):
         return [self.run(request) for request in requests]
@@ -12,12 +21,7 @@ class TritonPythonModel:
     def run(self, request):
         tensor = pb_utils.get_input_tensor_by_name(request, "IN")
         for _ in range(STEPS):
-            step = pb_utils.InferenceRequest(
-                model_name="identity_py",
-                requested_output_names=["OUT"],
-                inputs=[pb_utils.Tensor.from_dlpack("IN", tensor.to_dlpack())],
-            )
-            response = step.exec()
+            response = step(tensor).exec()
             if response.has_error():
                 return pb_utils.InferenceResponse(error=response.error())
             tensor = pb_utils.get_output_tensor_by_name(response, "OUT")

@@ -1,8 +1,7 @@
-"""As `bls3`, with coroutines: several executions go on in one thread."""
+"""As `model.py`, in coroutines: several executions go on in one thread."""
 
 import triton_python_backend_utils as pb_utils
-
-STEPS = 3
+from model import STEPS, step
 
 
 class TritonPythonModel:
@@ -12,12 +11,7 @@ class TritonPythonModel:
     async def run(self, request):
         tensor = pb_utils.get_input_tensor_by_name(request, "IN")
         for _ in range(STEPS):
-            step = pb_utils.InferenceRequest(
-                model_name="identity_py",
-                requested_output_names=["OUT"],
-                inputs=[pb_utils.Tensor.from_dlpack("IN", tensor.to_dlpack())],
-            )
-            response = await step.async_exec()
+            response = await step(tensor).async_exec()
             if response.has_error():
                 return pb_utils.InferenceResponse(error=response.error())
             tensor = pb_utils.get_output_tensor_by_name(response, "OUT")
