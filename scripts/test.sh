@@ -8,9 +8,9 @@ say() { printf '\n== %s\n' "$*"; }
 scripts/setup.sh
 # With everything that can be built in, so that it is tested.
 say "building the server"
-cargo build --release --features cloud,redis
+cargo build --release --features cloud,redis,cuda
 say "unit tests"
-cargo test --release --workspace --features nereid/cloud,nereid/redis
+cargo test --release --workspace --features nereid/cloud,nereid/redis,nereid/cuda
 say "tests of the Python worker"
 .venv/bin/python -m pytest -q backends/python/worker/tests
 say "tests with stock clients"

@@ -54,7 +54,7 @@ fn source(name: &str, engine: &str) -> Option<ModelSource> {
     };
     let mut config = ModelConfig { backend: backend().name().to_owned(), ..Default::default() };
     backend().complete_config(&source, &mut config).unwrap();
-    fill_defaults(&mut config, name, backend().default_filename());
+    fill_defaults(&mut config, name, backend().default_filename(), 0);
     source.config = Arc::new(config);
     Some(source)
 }

@@ -11,6 +11,7 @@ use nereid_model_config::ModelConfig;
 
 use crate::check;
 use crate::complete::complete;
+use crate::devices;
 use crate::environment::Environment;
 use crate::launch::{Files, Launch, python_path};
 use crate::link::Link;
@@ -112,6 +113,10 @@ impl Backend for PythonBackend {
         Some(DEFAULT_FILE)
     }
 
+    fn gpus(&self) -> usize {
+        devices::count()
+    }
+
     fn complete_config(&self, source: &ModelSource, config: &mut ModelConfig) -> Result<()> {
         self.complete(source, config, &source.model_file(DEFAULT_FILE), None)
     }
@@ -172,6 +177,10 @@ impl Backend for PythonBased {
 
     fn based_on(&self) -> Option<&'static str> {
         Some(self.python.name())
+    }
+
+    fn gpus(&self) -> usize {
+        self.python.gpus()
     }
 
     fn complete_config(&self, source: &ModelSource, config: &mut ModelConfig) -> Result<()> {
@@ -262,6 +271,10 @@ impl Model for PythonModel {
         {
             answer(true);
         }
+    }
+
+    fn takes_devices(&self) -> bool {
+        self.options.device_inputs && devices::count() > 0
     }
 }
 

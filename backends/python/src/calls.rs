@@ -43,6 +43,7 @@ pub(crate) fn start(link: &Arc<Link>, call: Call, extras: &[u8], inputs: Result<
         call,
         model: model.to_owned(),
         stream,
+        on_host: extras.on_host,
         answered: false,
         watches,
     };
@@ -103,6 +104,8 @@ struct CallSink {
     model: String,
     /// The worker takes any number of answers.
     stream: bool,
+    /// It wants nothing that lies in the memory of a GPU.
+    on_host: bool,
     answered: bool,
     /// On what this request depends, until it is over.
     watches: Vec<Watch>,
@@ -138,6 +141,10 @@ impl ResponseSink for CallSink {
             )))),
         };
         self.link.answer_call(generation, id, response, None);
+    }
+
+    fn takes_devices(&self) -> bool {
+        !self.on_host
     }
 }
 

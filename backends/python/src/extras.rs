@@ -124,6 +124,8 @@ pub(crate) struct CallExtras<'a> {
     pub(crate) decoupled: bool,
     /// The model may cancel it by itself.
     pub(crate) may_cancel: bool,
+    /// It wants its answer in the memory of the host.
+    pub(crate) on_host: bool,
     // What is of another type than it should be counts as not given.
     id: Value,
     correlation_id: Value,

@@ -8,12 +8,17 @@
 //! block: block_len u32 | extras_len u32 | meta_len u32 | tensors u32
 //!        extras (JSON or nothing) | meta | tensors × (location u64, byte_len u64) | inline bytes
 //! meta:  per tensor: name_len u16 | datatype u8 | ndim u8 | name, padded | ndim × i64
+//! GPU:   handle 64 bytes | device u64 | offset u64 | owner u64 | number u64 | lease u64
 //! ```
+//!
+//! A tensor in the memory of a GPU has such a description among the inline bytes. Its lease is the
+//! number under which it is lent to the worker, and comes back with [`RELEASE_ANSWERS`]. What a worker
+//! sends has a lease if it is a part of what was lent to it, at `offset`.
 //!
 //! Names, datatypes and shapes stand apart from the bytes so that a worker can recognise a `meta`
 //! that it has seen before with one look-up.
 
-use nereid_inference::DataType;
+use nereid_inference::{DEVICE_HANDLE_SIZE, DataType, DevicePlace};
 use nereid_model_config::{datatype, datatype_number};
 
 pub(crate) const INIT: u16 = 1;
@@ -35,6 +40,8 @@ pub(crate) const ROOM: u16 = 10;
 pub(crate) const MAP: u16 = 11;
 /// A region (the id) is not needed any more.
 pub(crate) const UNMAP: u16 = 12;
+/// Tensors in the memory of a GPU that the server needs no more, by their numbers.
+pub(crate) const RELEASE_DEVICES: u16 = 13;
 /// The count is 1 if the model has a say in its readiness.
 pub(crate) const READY: u16 = 101;
 pub(crate) const FAILED: u16 = 102;
@@ -65,6 +72,10 @@ pub(crate) const COPY_INPUTS: u16 = 116;
 
 /// Location of a tensor whose bytes stand in the frame itself.
 pub(crate) const INLINE: u64 = u64::MAX;
+/// Location of a tensor in the memory of a GPU.
+pub(crate) const DEVICE: u64 = u64::MAX - 1;
+
+const DEVICE_LEN: usize = DEVICE_HANDLE_SIZE + 5 * 8;
 
 const HEAD: usize = 16;
 const BLOCK_HEAD: usize = 16;
@@ -95,6 +106,16 @@ pub(crate) enum Place<'a> {
         location: usize,
         len: usize,
     },
+    Device(DeviceTensor),
+}
+
+/// What a frame says of a tensor in the memory of a GPU.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct DeviceTensor {
+    pub(crate) place: DevicePlace,
+    pub(crate) len: usize,
+    /// 0 for a tensor that is not lent: the worker's own.
+    pub(crate) lease: u64,
 }
 
 /// Starts a frame; what it returns goes to [`end_frame`] after the body was written.
@@ -133,18 +154,31 @@ pub(crate) fn write_block(out: &mut Vec<u8>, extras: &[u8], tensors: &[TensorOut
         let (location, len) = match tensor.place {
             Place::Shared { location, len } => (location as u64, len),
             Place::Inline(segments) => (INLINE, segments.iter().map(bytes::Bytes::len).sum()),
+            Place::Device(tensor) => (DEVICE, tensor.len),
         };
         out.extend_from_slice(&location.to_le_bytes());
         out.extend_from_slice(&(len as u64).to_le_bytes());
     }
     for tensor in tensors {
-        if let Place::Inline(segments) = tensor.place {
-            segments.iter().for_each(|segment| out.extend_from_slice(segment));
-            pad(out);
+        match &tensor.place {
+            Place::Inline(segments) => {
+                segments.iter().for_each(|segment| out.extend_from_slice(segment));
+                pad(out);
+            }
+            Place::Device(tensor) => write_device(out, tensor),
+            Place::Shared { .. } => {}
         }
     }
     let block_len = out.len() - start;
     put_u32(out, start, block_len);
+}
+
+fn write_device(out: &mut Vec<u8>, tensor: &DeviceTensor) {
+    let DevicePlace { device, handle, offset, owner, number } = &tensor.place;
+    out.extend_from_slice(handle);
+    for value in [device, offset, owner, number, &tensor.lease] {
+        out.extend_from_slice(&value.to_le_bytes());
+    }
 }
 
 /// Pads to 8 bytes, counted from the start of `out`: frames start on multiples of 8 in it.
@@ -203,6 +237,7 @@ pub(crate) enum TensorData {
         location: usize,
         len: usize,
     },
+    Device(DeviceTensor),
 }
 
 /// Reads the block at `at` in `body`; returns it with the position behind it.
@@ -220,17 +255,32 @@ pub(crate) fn read_block(body: &[u8], at: usize) -> Result<(Block<'_>, usize), B
     for row in table.chunks_exact(16) {
         let mut row = Reader(row);
         let (location, len) = (row.u64()?, usize::try_from(row.u64()?).map_err(|_| Broken)?);
-        let data = if location == INLINE {
-            let tensor_end = position.checked_add(len).filter(|&e| e <= end).ok_or(Broken)?;
-            let range = position..tensor_end;
-            position = tensor_end.next_multiple_of(8);
-            TensorData::Inline(range)
-        } else {
-            TensorData::Shared { location: usize::try_from(location).map_err(|_| Broken)?, len }
+        let inline_len = match location {
+            INLINE => len,
+            DEVICE => DEVICE_LEN,
+            _ => 0,
+        };
+        let inline_end = position.checked_add(inline_len).filter(|&e| e <= end).ok_or(Broken)?;
+        let inline = position..inline_end;
+        position = inline_end.next_multiple_of(8);
+        let data = match location {
+            INLINE => TensorData::Inline(inline),
+            DEVICE => TensorData::Device(read_device(&body[inline], len)?),
+            _ => {
+                TensorData::Shared { location: usize::try_from(location).map_err(|_| Broken)?, len }
+            }
         };
         tensors.push((meta.tensor()?, data));
     }
     Ok((Block { extras, tensors }, end))
+}
+
+fn read_device(described: &[u8], len: usize) -> Result<DeviceTensor, Broken> {
+    let mut reader = Reader(described);
+    let handle = reader.take()?;
+    let (device, offset) = (reader.u64()?, reader.u64()?);
+    let (owner, number, lease) = (reader.u64()?, reader.u64()?, reader.u64()?);
+    Ok(DeviceTensor { place: DevicePlace { device, handle, offset, owner, number }, len, lease })
 }
 
 struct Reader<'a>(&'a [u8]);
@@ -284,6 +334,18 @@ mod tests {
     use super::*;
     use bytes::Bytes;
 
+    const ON_GPU: DeviceTensor = DeviceTensor {
+        place: DevicePlace {
+            device: 1,
+            handle: [9; DEVICE_HANDLE_SIZE],
+            offset: 512,
+            owner: 4321,
+            number: 7,
+        },
+        len: 400,
+        lease: 8,
+    };
+
     fn frame() -> Vec<u8> {
         let inline = [Bytes::from_static(b"abc"), Bytes::from_static(b"de")];
         let mut out = Vec::new();
@@ -301,6 +363,18 @@ mod tests {
                 shape: &[1, -1, 3],
                 place: Place::Shared { location: 4096, len: 70_000 },
             },
+            TensorOut {
+                name: "GPU",
+                datatype: DataType::Fp32,
+                shape: &[100],
+                place: Place::Device(ON_GPU),
+            },
+            TensorOut {
+                name: "LAST",
+                datatype: DataType::Uint8,
+                shape: &[5],
+                place: Place::Inline(&inline),
+            },
         ];
         write_block(&mut out, b"{}", &tensors);
         end_frame(&mut out, start);
@@ -315,7 +389,9 @@ mod tests {
         assert_eq!((frame.kind, frame.count, frame.id, frame.len), (EXECUTE, 1, 77, bytes.len()));
         let (block, end) = read_block(frame.body, 0).unwrap();
         assert_eq!((block.extras, end), (&b"{}"[..], frame.body.len()));
-        let [(first, first_data), (second, second_data)] = &block.tensors[..] else { panic!() };
+        let [(first, first_data), (second, second_data), third, last] = &block.tensors[..] else {
+            panic!()
+        };
         assert_eq!(
             (first.name, first.datatype, &first.shape[..]),
             ("IN", DataType::Uint8, &[5][..])
@@ -324,6 +400,9 @@ mod tests {
         assert_eq!(&frame.body[range.clone()], b"abcde");
         assert_eq!((second.name, &second.shape[..]), ("image_of_a_car", &[1, -1, 3][..]));
         assert_eq!(*second_data, TensorData::Shared { location: 4096, len: 70_000 });
+        assert_eq!(third.1, TensorData::Device(ON_GPU));
+        let TensorData::Inline(range) = &last.1 else { panic!() };
+        assert_eq!(&frame.body[range.clone()], b"abcde");
     }
 
     #[test]

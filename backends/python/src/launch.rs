@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, Command};
 
+use crate::devices;
 use crate::environment::Environment;
 use crate::options::Options;
 use crate::span::Span;
@@ -85,6 +86,7 @@ impl Launch {
                 "backend_dir": files.backend_dir,
                 "args": args,
                 "execute_threads": options.threads,
+                "devices": devices::count() > 0,
             }),
         }
     }

@@ -13,6 +13,7 @@ mod check;
 mod complete;
 mod control;
 mod custom_metrics;
+mod devices;
 mod environment;
 mod executing;
 mod extras;

@@ -5,6 +5,7 @@
 //! batch dropped under that lock, since both lead back into the scheduler and from there to here.
 
 mod calling;
+mod devices;
 mod in_place;
 mod readiness;
 
@@ -14,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use nereid_backend::{Batch, Host, ModelSource, Placement};
-use nereid_inference::{Cancellation, Error};
+use nereid_inference::{Cancellation, DeviceBuffer, Error};
 use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
@@ -82,6 +83,8 @@ struct Worker {
     in_place: InPlace,
     /// Tensors in shared memory that the worker may still look at, by the call whose answer they are.
     lent: HashMap<u64, Vec<Bytes>>,
+    /// Tensors in the memory of GPUs that it may still look at, each by a number of its own.
+    lent_devices: HashMap<u64, DeviceBuffer>,
     /// Calls that the model may cancel.
     open_calls: HashMap<u64, Cancellation>,
     /// The models that it has called and that have not answered.
@@ -178,10 +181,11 @@ impl Link {
         state.next_id += 1;
         let nested = is_nested(&batch);
         let kind = if nested { EXECUTE_NESTED } else { EXECUTE };
+        let mut lease = state.lend_devices(batch.requests.iter().flat_map(|one| &one.inputs));
         self.send(state, |out| {
             let start = begin_frame(out, kind, batch.requests.len(), id);
             for request in &batch.requests {
-                let tensors = outgoing(&self.host.arena, &request.inputs);
+                let tensors = outgoing(&self.host.arena, &request.inputs, &mut lease);
                 write_block(out, &extras::of_request(request, &self.outputs), &tensors);
             }
             end_frame(out, start);
@@ -246,6 +250,7 @@ impl Link {
             unsent: Vec::new(),
             in_place: InPlace::new(self.decoupled, self.sequential),
             lent: HashMap::new(),
+            lent_devices: HashMap::new(),
             open_calls: HashMap::new(),
             waits_for: Vec::new(),
             says_ready: false,

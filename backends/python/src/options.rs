@@ -5,6 +5,8 @@ use std::time::Duration;
 use nereid_backend::ModelSource;
 use nereid_inference::{Error, Result};
 
+const FORCE_CPU_INPUTS: &str = "FORCE_CPU_ONLY_INPUT_TENSORS";
+
 /// How the workers of a model are run. A model's `parameters` go before the backend's settings.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
@@ -17,6 +19,8 @@ pub(crate) struct Options {
     /// `INITIALIZE_TIMEOUT_SECONDS`, `initialize-timeout-seconds`: as long as a worker may take to
     /// be ready.
     pub(crate) initialize_limit: Option<Duration>,
+    /// `FORCE_CPU_ONLY_INPUT_TENSORS: "no"`: inputs may lie in the memory of GPUs.
+    pub(crate) device_inputs: bool,
 }
 
 impl Options {
@@ -36,6 +40,7 @@ impl Options {
                 "INITIALIZE_TIMEOUT_SECONDS",
                 "initialize-timeout-seconds",
             )?,
+            device_inputs: source.config.parameter(FORCE_CPU_INPUTS) == Some("no"),
         })
     }
 }

@@ -403,25 +403,32 @@ impl Run<'_> {
 
     fn tensors(&self, block: &Block<'_>, body: &[u8]) -> Result<Vec<Tensor>> {
         let tensor = |(meta, data): &(crate::frame::TensorMeta<'_>, TensorData)| {
-            let data = match data {
-                TensorData::Inline(range) => Bytes::copy_from_slice(&body[range.clone()]),
-                TensorData::Shared { location, len } => {
-                    self.link.tensor_at(*location, *len).ok_or_else(|| {
-                        Error::internal(format!(
-                            "tensor '{}' lies in memory that its model does not own",
-                            meta.name
-                        ))
-                    })?
-                }
-            };
+            let data = self.data(data, body).ok_or_else(|| {
+                Error::internal(format!(
+                    "tensor '{}' lies in memory that its model does not own",
+                    meta.name
+                ))
+            })?;
             Ok(Tensor {
                 name: meta.name.to_owned(),
                 datatype: meta.datatype,
                 shape: meta.shape.clone(),
-                data: Buffer::One(data),
+                data,
             })
         };
         block.tensors.iter().map(tensor).collect()
+    }
+
+    fn data(&self, data: &TensorData, body: &[u8]) -> Option<Buffer> {
+        Some(match data {
+            TensorData::Inline(range) => Buffer::One(Bytes::copy_from_slice(&body[range.clone()])),
+            TensorData::Shared { location, len } => {
+                Buffer::One(self.link.tensor_at(*location, *len)?)
+            }
+            TensorData::Device(told) => {
+                Buffer::Device(self.link.device_tensor(self.generation, told)?)
+            }
+        })
     }
 }
 

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use nereid_arena::{ARENA_THRESHOLD, Arena, exceeds_memory, region_of};
-use nereid_inference::{Buffer, Error, Result, Tensor};
+use nereid_inference::{Buffer, DeviceBuffer, Error, Result, Tensor};
 
-use crate::frame::{Place, TensorOut};
+use crate::frame::{DeviceTensor, Place, TensorOut};
 
 /// Moves the bytes of large tensors into the arena, where they are not there already. Small ones
 /// stay where they are: they are copied into the frame.
@@ -14,7 +14,7 @@ pub(crate) fn move_to_arena<'a>(
 ) -> Result<()> {
     for tensor in tensors {
         let len = tensor.data.len();
-        if len < ARENA_THRESHOLD || is_in_arena(arena, &tensor.data) {
+        if len < ARENA_THRESHOLD || is_shared(arena, &tensor.data) {
             continue;
         }
         let chunk = arena.allocate(len).filter(|_| exceeds_memory(len).is_none());
@@ -34,19 +34,29 @@ pub(crate) fn move_to_arena<'a>(
 }
 
 /// How `tensors` are written into a frame, once the large ones lie where the worker can see them.
-pub(crate) fn outgoing<'a>(arena: &Arena, tensors: &'a [Tensor]) -> Vec<TensorOut<'a>> {
+/// Those in the memory of GPUs are lent under the numbers from `lease` on.
+pub(crate) fn outgoing<'a>(
+    arena: &Arena,
+    tensors: &'a [Tensor],
+    lease: &mut u64,
+) -> Vec<TensorOut<'a>> {
     tensors
         .iter()
         .map(|tensor| TensorOut {
             name: &tensor.name,
             datatype: tensor.datatype,
             shape: &tensor.shape,
-            place: place_of(arena, &tensor.data),
+            place: place_of(arena, &tensor.data, lease),
         })
         .collect()
 }
 
-fn place_of<'a>(arena: &Arena, data: &'a Buffer) -> Place<'a> {
+fn place_of<'a>(arena: &Arena, data: &'a Buffer, lease: &mut u64) -> Place<'a> {
+    if let Buffer::Device(there) = data {
+        let tensor = DeviceTensor { place: there.place(), len: there.len(), lease: *lease };
+        *lease += 1;
+        return Place::Device(tensor);
+    }
     if let Buffer::One(bytes) = data
         && bytes.len() >= ARENA_THRESHOLD
         && let Some(location) = location_of(arena, bytes)
@@ -56,8 +66,23 @@ fn place_of<'a>(arena: &Arena, data: &'a Buffer) -> Place<'a> {
     Place::Inline(data.segments())
 }
 
-pub(crate) fn is_in_arena(arena: &Arena, data: &Buffer) -> bool {
-    matches!(data, Buffer::One(bytes) if arena.offset_of(bytes).is_some())
+/// Whether every worker can see it where it is: in the arena, or in the memory of a GPU.
+pub(crate) fn is_shared(arena: &Arena, data: &Buffer) -> bool {
+    match data {
+        Buffer::One(bytes) => arena.offset_of(bytes).is_some(),
+        Buffer::Segments(_) => false,
+        Buffer::Device(_) => true,
+    }
+}
+
+/// The parts of `tensors` that lie in the memory of GPUs.
+pub(crate) fn on_devices<'a>(
+    tensors: impl IntoIterator<Item = &'a Tensor>,
+) -> impl Iterator<Item = &'a DeviceBuffer> {
+    tensors.into_iter().filter_map(|tensor| match &tensor.data {
+        Buffer::Device(there) => Some(there),
+        _ => None,
+    })
 }
 
 /// Where bytes lie in the arena, or else in a client's region; what is small has no location there.

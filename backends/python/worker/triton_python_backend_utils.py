@@ -9,7 +9,7 @@ from typing import Any, Dict, Optional, Sequence, Type, Union
 
 import numpy as np
 
-from nereid_worker import current as _current, importing as _importing
+from nereid_worker import cuda as _cuda, current as _current, importing as _importing
 from nereid_worker.datatypes import (
     NUMPY_OF as _NUMPY_OF,
     NAME_OF as _NAME_OF,
@@ -40,15 +40,16 @@ TRITON_STRING_TO_NUMPY: Dict[str, Type[Any]] = {
 
 
 class PreferredMemory:
-    """Where the answer to a request of the model's own should lie. It lies in the CPU's memory,
-    whatever is asked for."""
+    """Where the answer to a request of the model's own should lie. Without one of NVIDIA's GPUs it
+    lies in the CPU's memory, whatever is asked for."""
 
     _warned = False
 
     def __init__(self, preferred_memory_type: int, preferred_device_id: int = 0):
         if preferred_memory_type not in range(3):
             raise TypeError("unknown type of memory: %r" % (preferred_memory_type,))
-        if preferred_memory_type == TRITONSERVER_MEMORY_GPU and not PreferredMemory._warned:
+        wants_gpu = preferred_memory_type == TRITONSERVER_MEMORY_GPU
+        if wants_gpu and not PreferredMemory._warned and _cuda.driver() is None:
             PreferredMemory._warned = True
             Logger.log_warn("GPU memory is preferred, but responses lie in the CPU's memory")
         self.preferred_memory_type = preferred_memory_type

@@ -23,6 +23,11 @@ pub trait Backend: Send + Sync + 'static {
         None
     }
 
+    /// On how many GPUs it can run models.
+    fn gpus(&self) -> usize {
+        0
+    }
+
     /// Fills in what the model's files know and its configuration leaves out. Called once per
     /// version, before [`Backend::load`], on the same thread.
     fn complete_config(&self, _source: &ModelSource, _config: &mut ModelConfig) -> Result<()> {
@@ -59,6 +64,10 @@ impl<B: Backend> Backend for Arc<B> {
 
     fn default_filename(&self) -> Option<&'static str> {
         (**self).default_filename()
+    }
+
+    fn gpus(&self) -> usize {
+        (**self).gpus()
     }
 
     fn complete_config(&self, source: &ModelSource, config: &mut ModelConfig) -> Result<()> {
@@ -116,6 +125,11 @@ pub trait Model: Send + Sync + 'static {
     fn is_ready(&self, answer: Box<dyn FnOnce(bool) + Send>) {
         answer(true);
     }
+
+    /// Whether inputs may lie in the memory of a GPU. Others get them in the host's.
+    fn takes_devices(&self) -> bool {
+        false
+    }
 }
 
 /// Which instance of its model is to be made.
@@ -134,6 +148,8 @@ pub struct Placement {
 pub enum InstanceKind {
     #[default]
     Cpu,
+    /// On the GPU that the placement names.
+    Gpu,
     /// Wherever the model itself says.
     Model,
 }
@@ -143,6 +159,7 @@ impl InstanceKind {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Cpu => "CPU",
+            Self::Gpu => "GPU",
             Self::Model => "MODEL",
         }
     }

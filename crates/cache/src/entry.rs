@@ -51,6 +51,7 @@ fn compact(data: &Buffer) -> Buffer {
         Buffer::One(bytes) if bytes.len() >= KEPT_IN_PLACE && bytes.is_unique() => data.clone(),
         Buffer::One(bytes) => Buffer::One(Bytes::copy_from_slice(bytes)),
         Buffer::Segments(_) => Buffer::One(data.contiguous()),
+        Buffer::Device(_) => data.clone(),
     }
 }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use nereid_backend::{InstanceKind, Model, Placement};
 use nereid_inference::{Error, Result};
-use nereid_model_config::ModelConfig;
 use nereid_model_config::model_instance_group::Kind;
+use nereid_model_config::{ModelConfig, ModelInstanceGroup};
 
 use crate::seat::Runner;
 
@@ -61,15 +61,22 @@ pub(crate) fn active_count(config: &ModelConfig) -> usize {
 pub(crate) fn plan(config: &ModelConfig) -> Vec<(Placement, bool)> {
     let mut planned = Vec::new();
     for group in &config.instance_group {
-        let kind = match group.kind() {
-            Kind::Model => InstanceKind::Model,
-            Kind::Auto | Kind::Cpu | Kind::Gpu => InstanceKind::Cpu,
-        };
-        for number in 0..group.count.max(0) {
+        for (number, (kind, device_id)) in seats_of(group).enumerate() {
             let name = format!("{}_{number}", group.name);
-            let placement = Placement { name, index: planned.len(), kind, device_id: 0 };
+            let placement = Placement { name, index: planned.len(), kind, device_id };
             planned.push((placement, group.passive));
         }
     }
     planned
+}
+
+/// Where the instances of a group run: as many as it says on each of its GPUs, or in all.
+fn seats_of(group: &ModelInstanceGroup) -> impl Iterator<Item = (InstanceKind, i32)> {
+    let (kind, devices) = match group.kind() {
+        Kind::Model => (InstanceKind::Model, vec![0]),
+        Kind::Gpu => (InstanceKind::Gpu, group.gpus.clone()),
+        Kind::Auto | Kind::Cpu => (InstanceKind::Cpu, vec![0]),
+    };
+    let count = group.count.max(0);
+    devices.into_iter().flat_map(move |device| (0..count).map(move |_| (kind, device)))
 }

@@ -75,6 +75,10 @@ impl ResponseSink for CallWatch {
         }
         self.inner.deliver(answer, times);
     }
+
+    fn takes_devices(&self) -> bool {
+        self.inner.takes_devices()
+    }
 }
 
 /// The claims of the instances of one pool.

@@ -160,7 +160,7 @@ impl Repositories {
         let decoupled = ensemble::validate(&config, member)?;
         if decoupled.contains(&true) {
             config.model_transaction_policy = Some(ModelTransactionPolicy { decoupled: true });
-            model_config::validate(&config)?;
+            model_config::validate(&config, 0)?;
         }
         let recorder = self.recorder(&config);
         let ensemble =
@@ -217,8 +217,7 @@ impl Repositories {
         if self.auto_complete {
             backend.complete_config(&source, &mut config)?;
         }
-        model_config::fill_defaults(&mut config, &source.name, backend.default_filename());
-        model_config::validate(&config)?;
+        fill_and_validate(&mut config, &source.name, backend)?;
         source.config = Arc::new(config);
         Ok(source)
     }
@@ -307,9 +306,20 @@ impl Repositories {
 /// The configuration of an ensemble, completed and validated but for its models.
 pub(crate) fn complete_ensemble(prepared: &Prepared) -> Result<ModelConfig> {
     let mut config = prepared.config.clone();
-    model_config::fill_defaults(&mut config, &prepared.folder.name, None);
-    model_config::validate(&config)?;
+    model_config::fill_defaults(&mut config, &prepared.folder.name, None, 0);
+    model_config::validate(&config, 0)?;
     Ok(config)
+}
+
+/// Completes and validates the configuration of a model that `backend` runs.
+pub(crate) fn fill_and_validate(
+    config: &mut ModelConfig,
+    model_name: &str,
+    backend: &dyn Backend,
+) -> Result<()> {
+    let gpus = backend.gpus();
+    model_config::fill_defaults(config, model_name, backend.default_filename(), gpus);
+    model_config::validate(config, gpus)
 }
 
 /// A configuration that does not name its model gets the folder's name; another one is a mistake.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nereid_inference::{Begin, Request};
+use nereid_inference::{Begin, DataType, Request, Result, Tensor};
 use nereid_metrics::Labels;
 use nereid_model_config::ModelConfig;
 use nereid_repository::ModelFolder;
@@ -80,7 +80,7 @@ impl ModelVersion {
     /// Third stop of a request, after its model was found and before an instance runs it. What is
     /// refused here is answered at once and does not count as an inference.
     pub fn submit(self: &Arc<Self>, mut request: Request) {
-        if let Err(error) = self.signature.admit(&self.name, &mut request) {
+        if let Err(error) = self.admit(&mut request) {
             request.responder.answer(Err(error));
             return;
         }
@@ -103,6 +103,29 @@ impl ModelVersion {
             Some(caching) => caching.submit(self, request),
             None => self.enqueue(request),
         }
+    }
+
+    fn admit(&self, request: &mut Request) -> Result<()> {
+        let taken = self.takes_devices(request);
+        // Strings are looked at to see where they end.
+        let stays = |input: &Tensor| taken && input.datatype != DataType::Bytes;
+        request
+            .inputs
+            .iter_mut()
+            .filter(|input| !stays(input))
+            .try_for_each(Tensor::bring_to_host)?;
+        self.signature.admit(&self.name, request)
+    }
+
+    /// Whether the inputs of a request may stay in the memory of a GPU. A trace may show them, and the
+    /// key of a cached response is made of them.
+    fn takes_devices(&self, request: &Request) -> bool {
+        let taken = match &self.scheduler {
+            Scheduler::Pool(pool) => pool.takes_devices(),
+            // Its steps decide.
+            Scheduler::Ensemble(_) => true,
+        };
+        taken && request.trace.is_none() && self.caching.is_none()
     }
 
     /// Somebody has gone who may be waiting in the queue.

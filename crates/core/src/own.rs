@@ -9,6 +9,7 @@ pub(crate) fn own(data: &mut Buffer) {
     match data {
         Buffer::One(bytes) => own_bytes(bytes),
         Buffer::Segments(segments) => segments.iter_mut().for_each(own_bytes),
+        Buffer::Device(_) => {}
     }
 }
 

@@ -127,6 +127,11 @@ impl Pool {
         self.model.is_ready(answer);
     }
 
+    /// Whether inputs may lie in the memory of a GPU.
+    pub(crate) fn takes_devices(&self) -> bool {
+        self.model.takes_devices()
+    }
+
     /// How many batches the dynamic batcher let go, by why.
     pub(crate) fn closed(&self) -> impl Iterator<Item = (Closed, u64)> {
         Closed::ALL.into_iter().zip(self.lock().closed)

@@ -6,7 +6,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use bytes::Bytes;
 use nereid_arena::{ClientRegion, RegionError};
 use nereid_cuda::CudaRegion;
-use nereid_inference::{Code, Error, RegionRange, Result, Tensor};
+use nereid_inference::{
+    Buffer, Code, DEVICE_HANDLE_SIZE, DeviceBuffer, DeviceMemory, DevicePlace, Error, RegionRange,
+    Result, Tensor,
+};
 
 /// All regions by name. What a request refers to stays mapped until the request has ended, also if
 /// the region is unregistered meanwhile.
@@ -25,7 +28,34 @@ struct Registered {
 #[derive(Clone)]
 enum Memory {
     System(Arc<ClientRegion>),
-    Cuda { region: Arc<CudaRegion>, device: i32 },
+    Cuda(Arc<GpuRegion>),
+}
+
+/// A region on a GPU, and how others open it.
+struct GpuRegion {
+    region: CudaRegion,
+    device: i32,
+    handle: [u8; DEVICE_HANDLE_SIZE],
+}
+
+/// What a request refers to of it.
+struct Referred(Arc<GpuRegion>);
+
+impl DeviceMemory for Referred {
+    fn place(&self) -> DevicePlace {
+        let GpuRegion { device, handle, .. } = *self.0;
+        DevicePlace {
+            device: u64::try_from(device).unwrap_or(0),
+            handle,
+            offset: 0,
+            owner: 0,
+            number: 0,
+        }
+    }
+
+    fn read(&self, offset: usize, len: usize) -> Result<Bytes> {
+        self.0.region.read(offset, len).map_err(Error::internal)
+    }
 }
 
 /// A registered region, as clients see it.
@@ -85,7 +115,7 @@ impl Regions {
     /// Whether this server can reach the memory of GPUs. If not, there are no CUDA regions and none
     /// can be made.
     pub fn has_cuda(&self) -> bool {
-        nereid_cuda::is_available()
+        nereid_cuda::device_count() > 0
     }
 
     /// Opens the memory of a GPU that a client shares by `handle`.
@@ -106,16 +136,16 @@ impl Regions {
             return Err(failed(", GPUs not supported"));
         }
         self.refuse_twice(name)?;
-        let handle = handle.try_into().map_err(|_| {
+        let handle = <[u8; DEVICE_HANDLE_SIZE]>::try_from(handle).map_err(|_| {
             Error::invalid_arg("'raw_handle' must be a valid base64 encoded cudaIpcMemHandle_t")
         })?;
         let device = i32::try_from(device).map_err(|_| failed(": invalid args"))?;
         let byte_size = usize::try_from(byte_size).unwrap_or(usize::MAX);
-        let region = CudaRegion::open(handle, device, byte_size)
+        let region = CudaRegion::open(&handle, device, byte_size)
             .map_err(|error| failed(&format!(": {error}")))?;
         let name = name.to_owned();
         let status = RegionStatus { name: name.clone(), key: String::new(), offset: 0, byte_size };
-        let memory = Memory::Cuda { region: Arc::new(region), device };
+        let memory = Memory::Cuda(Arc::new(GpuRegion { region, device, handle }));
         let registered = Registered { status, memory };
         self.by_name.write().unwrap_or_else(PoisonError::into_inner).insert(name, registered);
         Ok(())
@@ -131,7 +161,7 @@ impl Regions {
         if !self.has_cuda() {
             return Ok(());
         }
-        self.forget(name, |memory| matches!(memory, Memory::Cuda { .. }))
+        self.forget(name, |memory| matches!(memory, Memory::Cuda(_)))
     }
 
     fn forget(&self, name: Option<&str>, is_meant: impl Fn(&Memory) -> bool) -> Result<()> {
@@ -146,7 +176,7 @@ impl Regions {
     pub fn status(&self, name: Option<&str>) -> Result<Vec<RegionStatus>> {
         let system = |region: Registered| match region.memory {
             Memory::System(_) => Some(region.status),
-            Memory::Cuda { .. } => None,
+            Memory::Cuda(_) => None,
         };
         self.listed(name, "system", "CUDA", system)
     }
@@ -155,9 +185,9 @@ impl Regions {
     pub fn cuda_status(&self, name: Option<&str>) -> Result<Vec<CudaStatus>> {
         let cuda = |region: Registered| match region.memory {
             Memory::System(_) => None,
-            Memory::Cuda { device, .. } => {
+            Memory::Cuda(gpu) => {
                 let RegionStatus { name, byte_size, .. } = region.status;
-                Some(CudaStatus { name, device, byte_size })
+                Some(CudaStatus { name, device: gpu.device, byte_size })
             }
         };
         self.listed(name, "CUDA", "system", cuda)
@@ -199,19 +229,16 @@ impl Regions {
     }
 
     /// The bytes of an input, where the client has put them.
-    pub fn input(&self, range: &RegionRange) -> Result<Bytes> {
+    pub fn input(&self, range: &RegionRange) -> Result<Buffer> {
         let (memory, offset, byte_size) = self.checked(range)?;
-        match memory {
-            Memory::System(region) => {
-                region.bytes(offset, byte_size).ok_or_else(|| out_of_range(range))
+        let found = match memory {
+            Memory::System(region) => region.bytes(offset, byte_size).map(Buffer::One),
+            Memory::Cuda(gpu) => {
+                let whole = DeviceBuffer::new(Referred(gpu.clone()), gpu.region.len());
+                whole.slice(offset, byte_size).map(Buffer::Device)
             }
-            Memory::Cuda { region, .. } => region.read(offset, byte_size).map_err(|error| {
-                let name = &range.region;
-                Error::internal(format!(
-                    "failed to read CUDA shared memory region '{name}': {error}"
-                ))
-            }),
-        }
+        };
+        found.ok_or_else(|| out_of_range(range))
     }
 
     /// The place where an output is to go.
@@ -262,14 +289,14 @@ impl Memory {
     fn len(&self) -> usize {
         match self {
             Self::System(region) => region.len(),
-            Self::Cuda { region, .. } => region.len(),
+            Self::Cuda(gpu) => gpu.region.len(),
         }
     }
 
     fn is_whole(&self) -> bool {
         match self {
             Self::System(region) => region.is_whole(),
-            Self::Cuda { .. } => true,
+            Self::Cuda(_) => true,
         }
     }
 
@@ -278,8 +305,8 @@ impl Memory {
         let segments = output.data.segments();
         match self {
             Self::System(region) => Ok(region.write(offset, segments.iter())),
-            Self::Cuda { region, .. } => {
-                region.write(offset, segments.iter()).map(|()| true).map_err(|error| {
+            Self::Cuda(gpu) => {
+                gpu.region.write(offset, segments.iter()).map(|()| true).map_err(|error| {
                     let name = &output.name;
                     Error::internal(format!("failed to write output '{name}' to a GPU: {error}"))
                 })

@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use nereid_backend::Placement;
 use nereid_inference::Result;
-use nereid_model_config::{self as model_config, ModelConfig};
+use nereid_model_config::ModelConfig;
 
 use crate::instances::{self, Instances};
-use crate::loading::{Prepared, Repositories, warmup};
+use crate::loading::{Prepared, Repositories, fill_and_validate, warmup};
 use crate::model::{ModelVersion, Scheduler};
 use crate::pool::Pool;
 
@@ -34,8 +34,7 @@ impl Regrouping {
         let backend = repositories.backend(&version.name, &prepared.config)?;
         let mut config = ModelConfig::clone(&version.config);
         config.instance_group.clone_from(&prepared.config.instance_group);
-        model_config::fill_defaults(&mut config, &version.name, backend.default_filename());
-        model_config::validate(&config)?;
+        fill_and_validate(&mut config, &version.name, backend)?;
         let limited = config.instance_group.iter().any(|group| group.rate_limiter.is_some());
         if pool.is_limited() || (limited && repositories.limiter.is_some()) {
             return Ok(None);

@@ -357,6 +357,10 @@ impl ResponseSink for Observer {
         }
         self.inner.deliver(answer, times);
     }
+
+    fn takes_devices(&self) -> bool {
+        self.trace.is_none() && self.inner.takes_devices()
+    }
 }
 
 fn tell(trace: &dyn Trace, answer: &Answer, times: &Times) {

@@ -24,6 +24,7 @@ const LAZY_ENABLE_PEER_ACCESS: c_uint = 1;
 
 /// The functions that are used. They live as long as the process.
 struct Driver {
+    devices: usize,
     error_name: unsafe extern "C" fn(Status, *mut *const c_char) -> Status,
     device_get: unsafe extern "C" fn(*mut Device, c_int) -> Status,
     context_retain: unsafe extern "C" fn(*mut Context, Device) -> Status,
@@ -59,9 +60,14 @@ fn load() -> Option<Driver> {
         unsafe extern "C" fn(c_uint) -> Status,
         unsafe extern "C" fn(*mut c_int) -> Status,
     ) = unsafe { (find(library, "cuInit")?, find(library, "cuDeviceGetCount")?) };
+    let mut devices = 0;
+    // SAFETY: `devices` outlives the call.
+    let ready = unsafe { init(0) == 0 && count(&mut devices) == 0 };
+    let devices = usize::try_from(devices).ok().filter(|&devices| ready && devices > 0)?;
     // SAFETY: as above.
-    let driver = unsafe {
+    Some(unsafe {
         Driver {
+            devices,
             error_name: find(library, "cuGetErrorName")?,
             device_get: find(library, "cuDeviceGet")?,
             context_retain: find(library, "cuDevicePrimaryCtxRetain")?,
@@ -72,15 +78,12 @@ fn load() -> Option<Driver> {
             to_host: find(library, "cuMemcpyDtoH_v2")?,
             to_device: find(library, "cuMemcpyHtoD_v2")?,
         }
-    };
-    let mut devices = 0;
-    // SAFETY: `devices` outlives the call.
-    let ready = unsafe { init(0) == 0 && count(&mut devices) == 0 };
-    (ready && devices > 0).then_some(driver)
+    })
 }
 
-pub fn is_available() -> bool {
-    driver().is_some()
+/// How many GPUs there are.
+pub fn device_count() -> usize {
+    driver().map_or(0, |driver| driver.devices)
 }
 
 /// Memory of a GPU, for as long as this value lives.

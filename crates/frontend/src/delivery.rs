@@ -24,7 +24,7 @@ impl Delivery {
         request: &mut InferRequest,
     ) -> Result<Self> {
         for (index, range) in std::mem::take(&mut request.region_inputs) {
-            request.inputs[index].data = regions.input(&range)?.into();
+            request.inputs[index].data = regions.input(&range)?;
         }
         let format = std::mem::take(&mut request.format);
         let place = |(name, range): (&str, _)| Ok((name.to_owned(), regions.output(range)?));

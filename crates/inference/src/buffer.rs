@@ -2,6 +2,8 @@
 
 use bytes::{Bytes, BytesMut};
 
+use crate::DeviceBuffer;
+
 /// Bytes of a tensor, in one piece or in several.
 ///
 /// A piece is a slice of whatever it was received in (a request body, a shared arena), which stays
@@ -11,6 +13,8 @@ use bytes::{Bytes, BytesMut};
 pub enum Buffer {
     One(Bytes),
     Segments(Vec<Bytes>),
+    /// In the memory of a GPU: there are no bytes to look at before they are brought to the host.
+    Device(DeviceBuffer),
 }
 
 impl Buffer {
@@ -19,7 +23,10 @@ impl Buffer {
     }
 
     pub fn len(&self) -> usize {
-        self.segments().iter().map(Bytes::len).sum()
+        match self {
+            Self::Device(buffer) => buffer.len(),
+            _ => self.segments().iter().map(Bytes::len).sum(),
+        }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -30,6 +37,7 @@ impl Buffer {
         match self {
             Self::One(bytes) => std::slice::from_ref(bytes),
             Self::Segments(segments) => segments,
+            Self::Device(_) => &[],
         }
     }
 
@@ -37,6 +45,7 @@ impl Buffer {
     pub fn contiguous(&self) -> Bytes {
         match self {
             Self::One(bytes) => bytes.clone(),
+            Self::Device(_) => Bytes::new(),
             Self::Segments(segments) => {
                 let mut gathered = BytesMut::with_capacity(self.len());
                 segments.iter().for_each(|segment| gathered.extend_from_slice(segment));

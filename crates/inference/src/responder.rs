@@ -1,11 +1,16 @@
 //! The single way back to whoever sent a request.
 
-use crate::{Error, Response, Result, Times};
+use crate::{Error, Response, Result, Tensor, Times};
 
 /// Where answers go: one per transport, wrapped by whoever wants to see answers pass.
 pub trait ResponseSink: Send {
     /// Called for every answer, the last of which has `last` set; nothing comes after it.
     fn deliver(&mut self, answer: Answer, times: &Times);
+
+    /// Whether outputs may lie in the memory of a GPU. Others get them in the host's.
+    fn takes_devices(&self) -> bool {
+        false
+    }
 }
 
 /// One step of the way back.
@@ -57,11 +62,20 @@ impl Responder {
 
     fn deliver(&mut self, response: Option<Result<Response>>, last: bool) {
         let Some(mut sink) = self.sink.take() else { return };
+        let response = match response {
+            Some(response) if !sink.takes_devices() => Some(response.and_then(brought_to_host)),
+            response => response,
+        };
         sink.deliver(Answer { response, last }, &self.times);
         if !last {
             self.sink = Some(sink);
         }
     }
+}
+
+fn brought_to_host(mut response: Response) -> Result<Response> {
+    response.outputs.iter_mut().try_for_each(Tensor::bring_to_host)?;
+    Ok(response)
 }
 
 impl Drop for Responder {

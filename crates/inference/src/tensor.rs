@@ -1,6 +1,6 @@
 //! A named tensor.
 
-use crate::{Buffer, DataType};
+use crate::{Buffer, DataType, Error, Result};
 
 /// A tensor: name, datatype, shape and bytes in Triton's layout (row-major, little-endian).
 #[derive(Clone, Debug)]
@@ -9,6 +9,22 @@ pub struct Tensor {
     pub datatype: DataType,
     pub shape: Vec<i64>,
     pub data: Buffer,
+}
+
+impl Tensor {
+    /// Copies what lies in the memory of a GPU into the host's.
+    pub fn bring_to_host(&mut self) -> Result<()> {
+        let Buffer::Device(there) = &self.data else { return Ok(()) };
+        let here = there.to_host().map_err(|error| {
+            let (name, gpu) = (&self.name, there.place().device);
+            Error::internal(format!(
+                "tensor '{name}' cannot be read from GPU {gpu}: {}",
+                error.message()
+            ))
+        })?;
+        self.data = Buffer::One(here);
+        Ok(())
+    }
 }
 
 /// Product of `shape`; `None` if a dimension is negative or the product overflows.

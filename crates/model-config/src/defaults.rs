@@ -13,7 +13,13 @@ const SEQUENCE_IDLE: u64 = 1_000_000;
 /// Fills what `config.pbtxt` left out. `model_name` is the model's folder; `default_file` is the
 /// file that the model's backend loads unless told otherwise, where the caller knows better than
 /// the table of Triton's own backends; it also tells the backend where the configuration does not.
-pub fn fill_defaults(config: &mut ModelConfig, model_name: &str, default_file: Option<&str>) {
+/// `gpus`: on how many GPUs the backend can run models.
+pub fn fill_defaults(
+    config: &mut ModelConfig,
+    model_name: &str,
+    default_file: Option<&str>,
+    gpus: usize,
+) {
     if config.name.is_empty() {
         model_name.clone_into(&mut config.name);
     }
@@ -29,7 +35,7 @@ pub fn fill_defaults(config: &mut ModelConfig, model_name: &str, default_file: O
         config.model_transaction_policy.get_or_insert(ModelTransactionPolicy { decoupled: false });
     } else {
         fill_optimization(config.optimization.get_or_insert_default());
-        fill_instance_groups(config);
+        fill_instance_groups(config, gpus);
     }
 }
 
@@ -76,8 +82,9 @@ fn fill_scheduling(config: &mut ModelConfig) {
     }
 }
 
-/// At least one group; every group has a name, a kind and at least one instance.
-fn fill_instance_groups(config: &mut ModelConfig) {
+/// At least one group; every group has a name, a kind and at least one instance. Where there are GPUs
+/// they are preferred, and a group that names none is for all of them.
+fn fill_instance_groups(config: &mut ModelConfig, gpus: usize) {
     if config.instance_group.is_empty() {
         // Triton numbers the groups that it was given, but not the one that it makes itself.
         let name = config.name.clone();
@@ -88,8 +95,10 @@ fn fill_instance_groups(config: &mut ModelConfig) {
             group.name = format!("{}_{index}", config.name);
         }
         if group.kind() == Kind::Auto {
-            // Nereid has no GPUs, and there Triton puts instances on the CPU, too.
-            group.set_kind(Kind::Cpu);
+            group.set_kind(if gpus > 0 { Kind::Gpu } else { Kind::Cpu });
+        }
+        if group.kind() == Kind::Gpu && group.gpus.is_empty() {
+            group.gpus = (0..gpus as i32).collect();
         }
         group.count = group.count.max(1);
     }

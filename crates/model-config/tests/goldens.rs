@@ -20,8 +20,8 @@ fn configurations(folder: &str) -> Vec<PathBuf> {
 
 fn load(path: &Path) -> Result<ModelConfig> {
     let mut config = parse(&fs::read_to_string(path).unwrap(), path)?;
-    fill_defaults(&mut config, path.file_stem().unwrap().to_str().unwrap(), None);
-    validate(&config)?;
+    fill_defaults(&mut config, path.file_stem().unwrap().to_str().unwrap(), None, 0);
+    validate(&config, 0)?;
     Ok(config)
 }
 

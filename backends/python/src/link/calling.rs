@@ -4,14 +4,12 @@
 use bytes::Bytes;
 use nereid_inference::{Cancellation, Response, Result};
 
+use super::devices::new_leases;
 use super::{Link, State};
 use crate::executing::{Executing, Heritage};
 use crate::extras;
 use crate::frame::{CALL_ANSWER, begin_frame, end_frame, write_block};
 use crate::tensors::{move_to_arena, outgoing, shared_bytes, slice_at};
-
-/// Set in the number under which one of several answers is lent; calls have small numbers.
-const LEASE: u64 = 1 << 63;
 
 /// One of several answers to a call.
 #[derive(Clone, Copy)]
@@ -57,10 +55,7 @@ impl Link {
         // Each of several answers is lent, and given back, by itself.
         let lease = match part {
             None => call,
-            Some(_) => {
-                *next_id += 1;
-                LEASE | *next_id
-            }
+            Some(_) => new_leases(next_id, 1),
         };
         if let Ok(response) = &answer {
             let lent: Vec<Bytes> =
@@ -70,11 +65,13 @@ impl Link {
             }
         }
         let part = part.map(|part| (part, lease));
+        let outputs = answer.iter().flat_map(|response| &response.outputs);
+        let mut lease = state.lend_devices(outputs);
         self.send(&mut state, |out| {
             let start = begin_frame(out, CALL_ANSWER, 1, call);
             match &answer {
                 Ok(response) => {
-                    let tensors = outgoing(&self.host.arena, &response.outputs);
+                    let tensors = outgoing(&self.host.arena, &response.outputs, &mut lease);
                     write_block(out, &extras::of_response(response, part), &tensors);
                 }
                 Err(error) => write_block(out, &extras::of_error(error, part), &[]),
@@ -137,7 +134,9 @@ impl Link {
     pub(crate) fn release_answers(&self, calls: impl Iterator<Item = u64>) {
         let mut state = self.lock();
         let Some(worker) = &mut state.worker else { return };
-        let released: Vec<_> = calls.filter_map(|call| worker.lent.remove(&call)).collect();
+        let released: Vec<_> = calls
+            .map(|call| (worker.lent.remove(&call), worker.lent_devices.remove(&call)))
+            .collect();
         drop(state);
         drop(released);
     }

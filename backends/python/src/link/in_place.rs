@@ -17,7 +17,7 @@ use nereid_inference::Buffer;
 
 use super::{Link, Phase, State, is_nested};
 use crate::frame::{MAP, UNMAP, begin_frame, end_frame};
-use crate::tensors::is_in_arena;
+use crate::tensors::is_shared;
 
 /// What one worker knows of the regions of clients.
 pub(super) struct InPlace {
@@ -150,7 +150,7 @@ impl Plan {
         let mut taken: Option<Vec<Range<u64>>> = None;
         for (request, inputs) in batch.requests.iter().map(|request| &request.inputs).enumerate() {
             for (input, data) in inputs.iter().map(|tensor| &tensor.data).enumerate() {
-                if data.len() < ARENA_THRESHOLD || is_in_arena(arena, data) {
+                if data.len() < ARENA_THRESHOLD || is_shared(arena, data) {
                     continue;
                 }
                 let pages = plan.pages(data, in_place).filter(|pages| {

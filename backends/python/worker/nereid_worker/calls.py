@@ -7,7 +7,7 @@ import threading
 import weakref
 from collections import deque
 
-from nereid_worker import errors, frames
+from nereid_worker import device, errors, frames, tensor
 from nereid_worker.errors import TritonModelException
 from nereid_worker.messages import InferenceResponse
 
@@ -44,7 +44,7 @@ class Calls:
         if decoupled:
             return self._stream(request)
         call = self._send(request, self._plain_extras(request))
-        return self._response(call, self._answer(call))
+        return _granted(self._response(call, self._answer(call)), request._preferred_memory)
 
     def exec_async(self, request, decoupled):
         """As `exec`, but gives back at once what the event loop can wait for."""
@@ -54,9 +54,11 @@ class Calls:
             future.set_result(self._stream(request))
             return future
 
+        preferred = request._preferred_memory
+
         def receive(call, body):
             del self._receivers[call]
-            _call_in(loop, self._resolve, call, future, body)
+            _call_in(loop, self._resolve, call, future, body, preferred)
 
         call = self._send(request, self._plain_extras(request, may_cancel=True), receive)
         future.add_done_callback(lambda done: done.cancelled() and self.cancel(call))
@@ -65,6 +67,7 @@ class Calls:
     def _stream(self, request):
         responses = ResponseIterator(self)
         listener = weakref.ref(responses)
+        preferred = request._preferred_memory
 
         def receive(call, body):
             response, last = self._part(body)
@@ -72,7 +75,7 @@ class Calls:
                 del self._receivers[call]
             listening = listener()
             if listening is not None:
-                listening._feed(response, last)
+                listening._feed(_granted(response, preferred), last)
             # Else dropping it releases its memory.
 
         extras = self._extras_of(request, {"decoupled": True})
@@ -87,6 +90,8 @@ class Calls:
                 extras[key] = value
         extras["model_name"] = request._model_name
         extras["model_version"] = request._model_version
+        if self._wants_host(request):
+            extras["on_host"] = True
         return json.dumps(extras).encode()
 
     def _plain_extras(self, request, may_cancel=False):
@@ -94,13 +99,20 @@ class Calls:
         more = {"may_cancel": True} if may_cancel else {}
         if request._kind is None:
             return self._extras_of(request, more)
-        kind = (may_cancel, *request._kind)
+        kind = (may_cancel, self._wants_host(request), *request._kind)
         extras = self._extras.get(kind)
         if extras is None:
             if len(self._extras) >= _EXTRAS_KEPT:
                 self._extras.clear()
             extras = self._extras[kind] = self._extras_of(request, more)
         return extras
+
+    def _wants_host(self, request):
+        """Whether the answer must lie in the CPU's memory, where it might lie in a GPU's."""
+        devices = self._codec.devices
+        return devices.offered and (
+            not devices.shared or device.prefers_cpu(request._preferred_memory)
+        )
 
     def _send(self, request, extras, receive=None):
         """Sends a request of this model's; returns the number of the call. Its answers go to
@@ -180,14 +192,14 @@ class Calls:
         else:
             receive(call, body)
 
-    def _resolve(self, call, future, body):
+    def _resolve(self, call, future, body, preferred):
         if future.done():
             # Nobody waits any more; looking at the answer and dropping it releases its memory.
             self._codec.decode(body, 0, call)
         else:
             self.resolved += 1
             try:
-                future.set_result(self._response(call, body))
+                future.set_result(_granted(self._response(call, body), preferred))
             except Exception as error:
                 future.set_exception(error)
 
@@ -205,6 +217,14 @@ class Calls:
         tensors, _, _ = self._codec.decode(body, 0, extras["lease"])
         error = errors.from_extras(extras)
         return InferenceResponse(tensors, error, extras.get("parameters")), extras["last"]
+
+
+def _granted(response, preferred):
+    """A response as its request wants it: in the memory of a GPU, if there is one."""
+    gpu = device.preferred_gpu(preferred)
+    if gpu is not None:
+        response._outputs = [tensor.moved(one, gpu) for one in response._outputs]
+    return response
 
 
 def _call_in(loop, function, *arguments):

@@ -9,7 +9,7 @@ import weakref
 
 import numpy as np
 
-from nereid_worker import errors, frames, regions, tensor
+from nereid_worker import device, errors, frames, regions, tensor
 from nereid_worker.datatypes import STRING
 
 _INLINE_BELOW = 1 << 16
@@ -23,11 +23,12 @@ _KEPT = 1 << 62
 
 class Codec:
     """Reads and writes blocks. `release` is called with the number of an answer to a call of this
-    model's when the last view of its memory has gone."""
+    model's, or of whatever else is lent to it, when the last view of its memory has gone."""
 
     def __init__(self, arena, release):
         self.arena = arena
         self.regions = regions.Regions()
+        self.devices = device.Devices(release)
         self._release = release
         self._lent = {}
         self._kept = itertools.count(_KEPT)
@@ -39,7 +40,7 @@ class Codec:
     def encode(self, tensors, extras=b"", taken=None):
         """A block with these tensors; large ones are put into the arena.
 
-        The chunks for them are noted in `taken`; without it, an error frees them.
+        What they take is noted in `taken`; without it, an error frees it.
         """
         if taken is None:
             taken = []
@@ -74,7 +75,9 @@ class Codec:
         places, data = [], [b""]
         for one in tensors:
             array = one._array
-            if array is None or one._number == STRING:
+            if type(one._data) is device.DeviceMemory:
+                self._place_device(one._data, places, data, taken)
+            elif array is None or one._number == STRING:
                 self._place_bytes(one._data, places, data, taken)
             elif array.nbytes < _INLINE_BELOW:
                 self._place_bytes(array.tobytes(), places, data, taken)
@@ -84,9 +87,10 @@ class Codec:
         return b"".join(data)
 
     def free(self, taken):
-        """Gives chunks back that no frame has named."""
-        for offset in taken:
-            self.arena.release(offset)
+        """Gives back what no frame has named: chunks, and the memory of GPUs."""
+        for number in taken:
+            self.arena.release(number)
+            self.devices.forget(number)
 
     def _place_array(self, array, taken):
         if not array.flags.c_contiguous:
@@ -100,6 +104,14 @@ class Codec:
             taken.append(offset)
             np.copyto(np.ndarray(array.shape, array.dtype, self.arena.map, offset), array)
         return offset
+
+    def _place_device(self, memory, places, data, taken):
+        described = self.devices.describe(memory, taken)
+        if described is None:
+            self._place_bytes(device.copied(memory), places, data, taken)
+        else:
+            places.append((frames.DEVICE, memory.length))
+            data.append(described)
 
     def _place_bytes(self, packed, places, data, taken):
         length = len(packed)
@@ -160,6 +172,10 @@ class Codec:
                 # A copy of its own: the model may write to it and may keep it.
                 memory = bytearray(body[data : data + length])
                 data += (length + 7) & ~7
+            elif location == frames.DEVICE:
+                described = body[data : data + device.DESCRIBED.size]
+                memory = self.devices.receive(described, length)
+                data += device.DESCRIBED.size
             else:
                 owner = self.arena if location < self.arena.length else self.regions
                 memory = owner.lend(location, length)

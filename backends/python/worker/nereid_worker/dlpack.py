@@ -67,15 +67,20 @@ def array_of(tensor: Any) -> Tuple[np.ndarray, int]:
         return _contiguous(tensor), number_of(tensor.dtype)
     if is_capsule(tensor):
         return _from_capsule(tensor)
-    if hasattr(tensor, "detach"):
-        tensor = tensor.detach()  # torch refuses to export what requires gradients.
     try:
-        capsule = tensor.__dlpack__()
+        capsule = exported(tensor)
     except (BufferError, RuntimeError, TypeError):
         if not hasattr(tensor, "numpy"):  # Older versions of torch do not export booleans.
             raise
         return array_of(tensor.numpy())
     return _from_capsule(capsule)
+
+
+def exported(tensor: Any) -> Any:
+    """The capsule that anything with `__dlpack__` gives."""
+    if hasattr(tensor, "detach"):
+        tensor = tensor.detach()  # torch refuses to export what requires gradients.
+    return tensor.__dlpack__()
 
 
 def array_of_plain(tensor: Any) -> Optional[Tuple[np.ndarray, int]]:

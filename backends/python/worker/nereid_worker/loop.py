@@ -11,7 +11,7 @@ import threading
 import time
 import traceback
 
-from nereid_worker import calls, current, errors, frames, messages
+from nereid_worker import calls, current, device, errors, frames, messages
 from nereid_worker.channel import Channel
 from nereid_worker.codec import Codec
 from nereid_worker.errors import Refusal
@@ -54,6 +54,7 @@ class Worker:
         self.calls.run_nested = self.execute
         self.model = None
         self.state = None
+        self.args = None
         self.threads = 1
         self.is_async = False
         self.ending = False
@@ -68,6 +69,7 @@ class Worker:
         self.channel.handlers.update(
             {
                 frames.RELEASE_CHUNKS: self._chunks_released,
+                frames.RELEASE_DEVICES: self._devices_released,
                 frames.CANCEL: lambda index, frame, _: self.cancelled.add((frame, index)),
                 frames.WATCHED: lambda index, frame, _: self.watched.add((frame, index)),
                 frames.ROOM: self._room_made,
@@ -84,6 +86,10 @@ class Worker:
     def _chunks_released(self, _count, _frame, body):
         for offset in memoryview(body).cast("Q"):
             self.arena.release(offset)
+
+    def _devices_released(self, _count, _frame, body):
+        for number in memoryview(body).cast("Q"):
+            self.codec.devices.forget(number)
 
     def _room_made(self, index, frame, _body):
         if (frame, index) in self.room:
@@ -143,7 +149,10 @@ class Worker:
         self.arena.set_span(*start["span"])
         args = start["args"]
         self.state = _ModelState(json.loads(args["model_config"]))
+        self.args = args
+        device.use_gpu_of(args)
         self.threads = start.get("execute_threads", 1)
+        self.codec.devices.offer(start.get("devices", False))
         module = import_model(start)
         if not hasattr(module, "TritonPythonModel"):
             raise Refusal("%s has no class TritonPythonModel" % start["model_file"])
@@ -355,7 +364,7 @@ class Worker:
         """Runs several batches at a time, in as many threads as the model's configuration says."""
         sys.setswitchinterval(_SWITCH_INTERVAL)
         others = [
-            threading.Thread(target=self._serve, name="execute-%d" % number)
+            threading.Thread(target=self._serve_too, name="execute-%d" % number)
             for number in range(1, self.threads)
         ]
         for thread in others:
@@ -363,6 +372,10 @@ class Worker:
         self._serve()
         for thread in others:
             thread.join()
+
+    def _serve_too(self):
+        device.use_gpu_of(self.args)
+        self._serve()
 
     async def _serve_async(self):
         """Runs batches as tasks of an event loop: one at a time, or as many as the model's

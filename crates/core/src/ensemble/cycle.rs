@@ -199,4 +199,9 @@ impl ResponseSink for StepSink {
         let window = self.window.as_ref().map(|watched| &watched.window);
         self.cycle.step_answered(self.step, answer, window);
     }
+
+    /// The next steps decide.
+    fn takes_devices(&self) -> bool {
+        true
+    }
 }

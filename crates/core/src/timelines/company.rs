@@ -343,7 +343,7 @@ fn is_ensemble(lines: &[String]) -> bool {
 
 fn read(scenario: &Scenario, name: &str, lines: &[String]) -> ModelConfig {
     let mut config = nereid_model_config::parse(&lines.join("\n"), &scenario.path).unwrap();
-    nereid_model_config::fill_defaults(&mut config, name, None);
+    nereid_model_config::fill_defaults(&mut config, name, None, 0);
     config
 }
 

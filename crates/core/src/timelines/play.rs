@@ -31,7 +31,7 @@ impl Play {
     pub(super) fn new(scenario: &Scenario) -> Self {
         let config = scenario.section("config").join("\n");
         let mut config = nereid_model_config::parse(&config, &scenario.path).unwrap();
-        nereid_model_config::fill_defaults(&mut config, "m", None);
+        nereid_model_config::fill_defaults(&mut config, "m", None, 0);
         let (instances, takes) = instances(&scenario.section("model")[0]);
         let scheduling =
             Scheduling::new(&config, Path::new("."), instances, scenario.hold()).unwrap();

@@ -1,23 +1,23 @@
-//! Instance groups: where instances may run. Nereid computes on the CPU.
+//! Instance groups: where instances may run.
 
 use nereid_inference::Result;
 
 use super::check;
 use crate::proto::{ModelConfig, ModelInstanceGroup, model_instance_group::Kind};
 
-pub(super) fn validate(config: &ModelConfig) -> Result<()> {
+pub(super) fn validate(config: &ModelConfig, gpus: usize) -> Result<()> {
     let name = &config.name;
     check(!config.instance_group.is_empty(), || {
         format!("must specify one or more 'instance group's for {name}")
     })?;
-    config.instance_group.iter().try_for_each(|group| validate_group(config, group))
+    config.instance_group.iter().try_for_each(|group| validate_group(config, group, gpus))
 }
 
-fn validate_group(config: &ModelConfig, group: &ModelInstanceGroup) -> Result<()> {
+fn validate_group(config: &ModelConfig, group: &ModelInstanceGroup, gpus: usize) -> Result<()> {
     let says =
         |what: &str| format!("instance group {} of model {} {what}", group.name, config.name);
     match group.kind() {
-        Kind::Gpu => check_gpu(group, says)?,
+        Kind::Gpu => check_gpus(group, gpus, says)?,
         Kind::Cpu => check(group.gpus.is_empty(), || {
             says("has kind KIND_CPU but specifies one or more GPUs")
         })?,
@@ -34,13 +34,22 @@ fn validate_group(config: &ModelConfig, group: &ModelInstanceGroup) -> Result<()
     })
 }
 
-/// Always fails; the words depend on what exactly was asked for.
-fn check_gpu(group: &ModelInstanceGroup, says: impl Fn(&str) -> String) -> Result<()> {
-    check(false, || match group.gpus.first() {
-        None => says("has kind KIND_GPU but no GPUs are available"),
-        Some(gpu) => says(&format!(
-            "specifies invalid or unsupported gpu id {gpu}. GPUs with at least the minimum \
-             required CUDA compute compatibility of 6.000000 are: "
-        )),
+/// `gpus`: how many there are.
+fn check_gpus(
+    group: &ModelInstanceGroup,
+    gpus: usize,
+    says: impl Fn(&str) -> String,
+) -> Result<()> {
+    check(!group.gpus.is_empty(), || says("has kind KIND_GPU but no GPUs are available"))?;
+    let there = |gpu: &i32| usize::try_from(*gpu).is_ok_and(|gpu| gpu < gpus);
+    let missing = group.gpus.iter().find(|gpu| !there(gpu));
+    check(missing.is_none(), || {
+        let known: Vec<String> = (0..gpus).map(|gpu| gpu.to_string()).collect();
+        let missing = missing.copied().unwrap_or_default();
+        says(&format!(
+            "specifies invalid or unsupported gpu id {missing}. GPUs with at least the minimum \
+             required CUDA compute compatibility of 6.000000 are: {}",
+            known.join(" ")
+        ))
     })
 }

@@ -11,11 +11,12 @@ use nereid_inference::{Error, Result};
 
 use crate::{ModelConfig, platform};
 
-/// Rejects what Triton rejects, in Triton's order; to be called after [`crate::fill_defaults`].
+/// Rejects what Triton rejects, in Triton's order; to be called after [`crate::fill_defaults`] and with
+/// the same number of GPUs.
 ///
 /// # Errors
 /// Invalid argument, with Triton's message.
-pub fn validate(config: &ModelConfig) -> Result<()> {
+pub fn validate(config: &ModelConfig, gpus: usize) -> Result<()> {
     let name = &config.name;
     check(!name.is_empty(), || "model configuration must specify 'name'".to_owned())?;
     check_platform(config)?;
@@ -28,7 +29,7 @@ pub fn validate(config: &ModelConfig) -> Result<()> {
         ensemble::validate(config)?;
     }
     if !config.is_ensemble() {
-        instance_groups::validate(config)?;
+        instance_groups::validate(config, gpus)?;
     }
     tensors::validate(config)?;
     batch_io::validate(config)?;
