@@ -108,13 +108,12 @@ MODELS = {
                     sender.send(answer(gpu("OUT", Array.of(read(request)).numpy() + number)))
                 sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
     """),
-    # Runs the test that its input's first number names, and tells what has come of it.
+    # Runs the case that its input's first number stands for, and tells what has come of it.
     "tests": (TELLS + ON_CPU, """
         def one(self, request):
             x = read(request).as_numpy()
-            test = list(filter(None, vars(type(self))))
-            name = [n for n in test if n.startswith("case_")][int(x[0, 0])]
-            told = json.dumps(getattr(self, name)(x))
+            cases = [name for name in vars(type(self)) if name.startswith("case_")]
+            told = json.dumps(getattr(self, cases[int(x[0, 0])])(x))
             gc.collect()
             return answer(pb_utils.Tensor("OUT", np.array([told], np.object_)))
 

@@ -22,7 +22,8 @@ pub struct DevicePlace {
     pub handle: [u8; DEVICE_HANDLE_SIZE],
     /// Where in the allocation the memory starts.
     pub offset: u64,
-    /// The process that owns it, which cannot open its own handle, and the number it knows it by.
+    /// Whose it is, since nobody can open his own handle, and the number that it has there. 0: nobody's
+    /// that would get it back.
     pub owner: u64,
     pub number: u64,
 }
@@ -76,8 +77,7 @@ impl DeviceBuffer {
 
 impl fmt::Debug for DeviceBuffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let DevicePlace { device, owner, number, .. } = self.place();
-        write!(f, "{} bytes of GPU {device} (process {owner}, {number})", self.len)
+        write!(f, "{} bytes of GPU {}", self.len, self.place().device)
     }
 }
 

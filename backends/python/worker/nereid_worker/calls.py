@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import json
+import struct
 import threading
 import weakref
 from collections import deque
@@ -15,6 +16,9 @@ from nereid_worker.messages import InferenceResponse
 batch = contextvars.ContextVar("batch", default=0)
 
 _EXTRAS_KEPT = 256
+
+# The head of a frame with a call, and the batch that it is made for.
+_CALL_HEAD = struct.Struct(frames.HEAD.format + "Q")
 
 
 class Calls:
@@ -90,7 +94,7 @@ class Calls:
                 extras[key] = value
         extras["model_name"] = request._model_name
         extras["model_version"] = request._model_version
-        if self._wants_host(request):
+        if self._codec.devices.offered and self._wants_host(request):
             extras["on_host"] = True
         return json.dumps(extras).encode()
 
@@ -99,7 +103,8 @@ class Calls:
         more = {"may_cancel": True} if may_cancel else {}
         if request._kind is None:
             return self._extras_of(request, more)
-        kind = (may_cancel, self._wants_host(request), *request._kind)
+        wants_host = self._codec.devices.offered and self._wants_host(request)
+        kind = (may_cancel, wants_host, *request._kind)
         extras = self._extras.get(kind)
         if extras is None:
             if len(self._extras) >= _EXTRAS_KEPT:
@@ -108,11 +113,9 @@ class Calls:
         return extras
 
     def _wants_host(self, request):
-        """Whether the answer must lie in the CPU's memory, where it might lie in a GPU's."""
-        devices = self._codec.devices
-        return devices.offered and (
-            not devices.shared or device.prefers_cpu(request._preferred_memory)
-        )
+        """Whether the answer must not lie in the memory of a GPU."""
+        shared = self._codec.devices.shared
+        return not shared or device.prefers_cpu(request._preferred_memory)
 
     def _send(self, request, extras, receive=None):
         """Sends a request of this model's; returns the number of the call. Its answers go to
@@ -121,7 +124,7 @@ class Calls:
             raise TritonModelException("BLS is only supported during the 'execute' function.")
         trace = request._trace
         on_behalf = batch.get() if trace is None else trace._frame
-        body = frames.NUMBER.pack(on_behalf) + self._codec.encode(request._inputs, extras)
+        block = self._codec.encode(request._inputs, extras)
         channel = self._channel
         with channel.lock:
             self._count += 1
@@ -129,7 +132,8 @@ class Calls:
             if receive is not None:
                 # Before another thread can read the answer.
                 self._receivers[call] = receive
-            channel.out.append(frames.frame(frames.CALL, call, 1, body))
+            head = _CALL_HEAD.pack(_CALL_HEAD.size + len(block), frames.CALL, 1, call, on_behalf)
+            channel.out.append(head + block)
             channel.flush_or_hold()
         return call
 
@@ -158,19 +162,24 @@ class Calls:
 
     def _answer(self, call):
         """Waits for the answer to a call."""
-        answers = self._answers
-        self.wait(lambda: call in answers)
+        answers, nested = self._answers, self.nested
+        self._wait(lambda: call in answers or nested, lambda: call in answers)
         return answers.pop(call)
 
     def wait(self, ready):
         """Reads until `ready()`, and meanwhile runs what this instance's own calls came back as."""
         nested = self.nested
-        if self._channel.held_by:
-            self._channel.flush()
-        while not ready():
-            self._channel.turns.wait(lambda: ready() or nested)
-            if nested and not ready():
-                self._run_nested()
+        self._wait(lambda: ready() or nested, ready)
+
+    def _wait(self, ready_or_nested, ready):
+        channel = self._channel
+        if channel.held_by:
+            channel.flush()
+        while True:
+            channel.turns.wait(ready_or_nested)
+            if not self.nested or ready():
+                return
+            self._run_nested()
 
     def _run_nested(self):
         try:
@@ -221,6 +230,8 @@ class Calls:
 
 def _granted(response, preferred):
     """A response as its request wants it: in the memory of a GPU, if there is one."""
+    if preferred is None:
+        return response
     gpu = device.preferred_gpu(preferred)
     if gpu is not None:
         response._outputs = [tensor.moved(one, gpu) for one in response._outputs]

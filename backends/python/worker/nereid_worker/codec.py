@@ -42,13 +42,6 @@ class Codec:
 
         What they take is noted in `taken`; without it, an error frees it.
         """
-        if taken is None:
-            taken = []
-            try:
-                return self.encode(tensors, extras, taken)
-            except BaseException:
-                self.free(taken)
-                raise
         key, data = [extras], [b""]
         for one in tensors:
             array, number = one._array, one._number
@@ -72,6 +65,13 @@ class Codec:
 
     def _encode_placed(self, tensors, extras, taken):
         """As `encode`, of tensors that are not all small and of numbers."""
+        if taken is None:
+            taken = []
+            try:
+                return self._encode_placed(tensors, extras, taken)
+            except BaseException:
+                self.free(taken)
+                raise
         places, data = [], [b""]
         for one in tensors:
             array = one._array

@@ -65,6 +65,8 @@ class Devices:
         # Whether the server knows GPUs, and whether this worker does too.
         self.offered = self.shared = False
         self._release = release
+        # What no other worker has; that a tensor comes back to where it came from is known by it.
+        self._name = int.from_bytes(os.urandom(8), "little") | 1
         self._numbers = itertools.count(_SHARED)
         # Own memory that others look at, and where in its allocation it starts, by number.
         self._own = {}
@@ -93,7 +95,7 @@ class Devices:
         number = next(self._numbers)
         self._own[number] = (memory, offset)
         taken.append(number)
-        return DESCRIBED.pack(handle, memory.device, offset, os.getpid(), number, 0)
+        return DESCRIBED.pack(handle, memory.device, offset, self._name, number, 0)
 
     def forget(self, number):
         """Nobody else looks at this memory any more."""
@@ -102,7 +104,7 @@ class Devices:
     def receive(self, described, length):
         """The memory that a frame tells of."""
         handle, device, offset, owner, number, lease = DESCRIBED.unpack(described)
-        if owner == os.getpid():
+        if owner == self._name:
             memory, start = self._own[number]
             self._release(lease)
             address = memory.address + offset - start
@@ -146,7 +148,7 @@ def prefers_cpu(preferred):
 
 def preferred_gpu(preferred):
     """The GPU that a `PreferredMemory` names, if there is one."""
-    if preferred is None or preferred.preferred_memory_type != _PREFERS_GPU:
+    if preferred.preferred_memory_type != _PREFERS_GPU:
         return None
     return preferred.preferred_device_id if cuda.driver() is not None else None
 

@@ -179,7 +179,8 @@ class Worker:
             answer = self._answer(requests, frame_id, responses)
         except BaseException as error:  # a model may even ask to exit
             answer = self._fail(frame_id, error, borrowed)
-        self._forget(requests)
+        if self.watched:
+            self._forget(requests)
         channel = self.channel
         with channel.lock:
             requests = responses = None
@@ -230,7 +231,8 @@ class Worker:
                 answer = self._answer(requests, frame_id, responses)
         except Exception as error:
             answer = self._fail(frame_id, error, borrowed)
-        self._forget(requests)
+        if self.watched:
+            self._forget(requests)
         with self.channel.lock:
             requests = responses = running = None
             if borrowed:
@@ -283,7 +285,7 @@ class Worker:
 
     def _forget(self, requests):
         """What was asked about the cancellation of requests that are over."""
-        if self.watched and not self.state.decoupled:
+        if not self.state.decoupled:
             for request in requests or ():
                 self.watched.discard((request._frame, request._index))
                 self.cancelled.discard((request._frame, request._index))

@@ -48,7 +48,9 @@ class Turns:
                             self.notify()
                     return
                 finally:
-                    self._end_turn()
+                    turn.release()
+                    if self._shared:
+                        self._pass_turn()
             if self._wait_for_another(ready):
                 return
 
@@ -61,7 +63,9 @@ class Turns:
                     if self._shared:
                         self._wake(None)
             finally:
-                self._end_turn()
+                self._turn.release()
+                if self._shared:
+                    self._pass_turn()
 
     def _wait_for_another(self, ready):
         """Waits until another thread has brought what this one waits for; False if this one should
@@ -95,11 +99,6 @@ class Turns:
                 if wanted:
                     self._waiting.remove(waiter)
                     waiter.woken.release()
-
-    def _end_turn(self):
-        self._turn.release()
-        if self._shared:
-            self._pass_turn()
 
     def _pass_turn(self):
         with self._guard:
