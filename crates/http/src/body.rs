@@ -1,15 +1,17 @@
 //! Receives the body of a request.
 
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt;
 use hyper::StatusCode;
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body, Frame, Incoming};
 use hyper::header::{EXPECT, HeaderMap};
 use nereid_arena::{ALIGNMENT, ARENA_THRESHOLD, Arena, Chunk, exceeds_memory};
 use nereid_inference::{Error, Result};
-use tokio::time::timeout;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::app::App;
 use crate::reply::{Reply, TEXT, json_error, status_reply};
@@ -84,13 +86,14 @@ async fn receive_within(
         };
     }
     // Most requests: small, and here at once.
-    let first = next(body).await?.unwrap_or_default();
+    let mut pieces = Pieces::of(body);
+    let first = pieces.next().await?.unwrap_or_default();
     if first.len() == len {
         return Ok(first);
     }
     let mut whole = BytesMut::with_capacity(len);
     whole.extend_from_slice(&first);
-    while let Some(piece) = next(body).await? {
+    while let Some(piece) = pieces.next().await? {
         whole.extend_from_slice(&piece);
     }
     Ok(whole.freeze())
@@ -108,7 +111,8 @@ pub(crate) async fn discard(body: &mut Incoming, headers: &HeaderMap, max_body: 
     if body.size_hint().lower() > max_body {
         return;
     }
-    while let Ok(Some(piece)) = next(body).await {
+    let mut pieces = Pieces::of(body);
+    while let Ok(Some(piece)) = pieces.next().await {
         match left.checked_sub(piece.len() as u64) {
             Some(less) => left = less,
             None => return,
@@ -127,8 +131,8 @@ async fn receive_into(
     start: usize,
     len: usize,
 ) -> Result<Bytes, NoBody> {
-    let mut at = start;
-    while let Some(piece) = next(body).await? {
+    let (mut at, mut pieces) = (start, Pieces::of(body));
+    while let Some(piece) = pieces.next().await? {
         at = chunk.put(at, &piece).ok_or(NoBody::Lost)?;
     }
     // Behind the end of a short body are the bytes of another request.
@@ -141,7 +145,8 @@ async fn receive_into(
 /// A body whose length was not announced, or that has no place in the arena.
 async fn collect(body: &mut Incoming, len: usize, max_body: usize) -> Result<Bytes, NoBody> {
     let mut whole = BytesMut::with_capacity(len.min(FIRST_CAPACITY));
-    while let Some(piece) = next(body).await? {
+    let mut pieces = Pieces::of(body);
+    while let Some(piece) = pieces.next().await? {
         if piece.len() > max_body - whole.len() {
             return Err(too_large(max_body));
         }
@@ -156,24 +161,57 @@ fn too_large(max_body: usize) -> NoBody {
     )))
 }
 
-/// The next piece of data; trailers are of no interest.
-async fn next(body: &mut Incoming) -> Result<Option<Bytes>, NoBody> {
-    loop {
-        match timeout(SILENCE, body.frame()).await {
-            Err(_) => return Err(NoBody::Slow),
-            Ok(None) => return Ok(None),
-            Ok(Some(Err(_))) => return Err(NoBody::Lost),
-            Ok(Some(Ok(frame))) => {
-                if let Ok(data) = frame.into_data() {
-                    return Ok(Some(data));
+/// Pieces of a body as they come, from a client that is not silent for too long.
+struct Pieces<'a, B> {
+    body: &'a mut B,
+    /// How long is too long.
+    silence: Duration,
+    /// Set once a piece was not there at once.
+    timer: Option<Pin<Box<Sleep>>>,
+    heard: Instant,
+}
+
+impl<'a, B: Body<Data = Bytes> + Unpin> Pieces<'a, B> {
+    fn of(body: &'a mut B) -> Self {
+        Self { body, silence: SILENCE, timer: None, heard: Instant::now() }
+    }
+
+    /// The next piece of data; trailers are of no interest.
+    async fn next(&mut self) -> Result<Option<Bytes>, NoBody> {
+        loop {
+            match poll_fn(|context| self.poll(context)).await? {
+                None => return Ok(None),
+                Some(frame) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
                 }
             }
         }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, NoBody>> {
+        if let Poll::Ready(frame) = Pin::new(&mut *self.body).poll_frame(context) {
+            self.heard = Instant::now();
+            return Poll::Ready(frame.transpose().map_err(|_| NoBody::Lost));
+        }
+        // Not set anew for each piece: that would wake the reactor each time.
+        let limit = || self.heard + self.silence;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(limit())));
+        while timer.as_mut().poll(context).is_ready() {
+            if limit() <= Instant::now() {
+                return Poll::Ready(Err(NoBody::Slow));
+            }
+            timer.as_mut().reset(limit());
+        }
+        Poll::Pending
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
     use super::*;
 
     #[test]
@@ -183,5 +221,41 @@ mod tests {
             assert!(start < ALIGNMENT);
             assert_eq!((start + json_len) % ALIGNMENT, 0, "{json_len}");
         }
+    }
+
+    /// Each piece comes a little after the one before, and no more after the last.
+    struct Slow {
+        pieces: usize,
+        next: Pin<Box<Sleep>>,
+    }
+
+    const LITTLE: Duration = Duration::from_millis(5);
+
+    impl Body for Slow {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            if self.pieces == 0 {
+                return Poll::Pending;
+            }
+            std::task::ready!(self.next.as_mut().poll(context));
+            self.next.as_mut().reset(Instant::now() + LITTLE);
+            self.pieces -= 1;
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"piece")))))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_may_take_its_time_but_not_fall_silent() {
+        let mut body = Slow { pieces: 5, next: Box::pin(sleep_until(Instant::now())) };
+        let mut pieces = Pieces { silence: 3 * LITTLE, ..Pieces::of(&mut body) };
+        for _ in 0..5 {
+            assert!(matches!(pieces.next().await, Ok(Some(piece)) if piece == "piece"));
+        }
+        assert!(matches!(pieces.next().await, Err(NoBody::Slow)));
     }
 }
