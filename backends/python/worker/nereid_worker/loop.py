@@ -448,7 +448,14 @@ def _check_responses(requests, responses):
             % (len(requests), len(responses))
         )
     for request, response in zip(requests, responses):
+        if response is not None and request._release_flags == _RESCHEDULE:
+            raise Refusal(
+                "Expected a None object in the execute function return list for reschduled "
+                "request, found type '%s'." % type(response)
+            )
         if type(response) is InferenceResponse:
+            if request._sender is not None:
+                request._sender._close()
             continue
         if response is None and (
             request._sender is not None or request._release_flags == _RESCHEDULE

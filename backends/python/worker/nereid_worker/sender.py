@@ -58,6 +58,10 @@ class InferenceResponseSender:
                 "sending a response."
             )
 
+    def _close(self) -> None:
+        """Nothing more is sent: `execute` has returned the response."""
+        self._closed = True
+
     def is_cancelled(self) -> bool:
         """Whether the client does not want the answer any more."""
         return self._worker.is_cancelled(self._frame, self._index)
