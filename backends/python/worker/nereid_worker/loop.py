@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import traceback
+import types
 
 from nereid_worker import calls, current, errors, frames, messages
 from nereid_worker.channel import Channel
@@ -56,6 +57,8 @@ class Worker:
         self.state = None
         self.threads = 1
         self.is_async = False
+        # Where coroutines run that a plain `execute` has returned.
+        self.coroutines = None
         self.ending = False
         self.finalizing = False
         # (frame, place in the batch) of requests that the model has asked about.
@@ -167,6 +170,8 @@ class Worker:
             requests = self._requests(count, frame_id, body, borrowed)
             # Held until the answer that names its memory has its place among the frames.
             responses = self.model.execute(requests)
+            if type(responses) is types.CoroutineType:
+                responses = self._run_coroutine(responses)
             answer = self._answer(requests, frame_id, responses)
         except BaseException as error:  # a model may even ask to exit
             answer = self._fail(frame_id, error, borrowed)
@@ -182,6 +187,18 @@ class Worker:
         if self.slow_left:
             self.slow_left -= 1
             self.channel.flush()
+
+    def _run_coroutine(self, coroutine):
+        """What a coroutine returns that came from an `execute` which does not look like one: it may
+        be decorated. That of a decoupled model goes on in the background."""
+        if self.coroutines is None:
+            self.coroutines = asyncio.new_event_loop()
+            threading.Thread(target=self.coroutines.run_forever, daemon=True).start()
+        running = asyncio.run_coroutine_threadsafe(coroutine, self.coroutines)
+        if not self.state.decoupled:
+            return running.result()
+        running.add_done_callback(_print_failure)
+        return None
 
     def tell_ready(self, ask):
         """Lets the model say whether it is ready."""
@@ -368,6 +385,7 @@ class Worker:
         """Runs batches as tasks of an event loop: one at a time, or as many as the model's
         configuration says, or, of a decoupled model, all that come."""
         loop, channel = asyncio.get_running_loop(), self.channel
+        self.calls.loop = loop
         pending, nested, running = channel.pending, self.calls.nested, set()
         over = loop.create_future()
         started = 0
@@ -426,6 +444,13 @@ class Worker:
 
 async def _result(awaitable):
     return await awaitable
+
+
+def _print_failure(running):
+    try:
+        running.result()
+    except Exception:
+        traceback.print_exc()
 
 
 def _refuse_responses(responses):
