@@ -136,6 +136,46 @@ MODELS = {
 """,
         "",
     ),
+    # Comes again for each of its responses, and asks for a sender each time.
+    "counts_down": (
+        """
+    left = 0
+
+    def execute(self, requests):
+        for request in requests:
+            self.left = self.left or first(request)
+            self.left -= 1
+            if self.left:
+                request.set_release_flags(pb_utils.TRITONSERVER_REQUEST_RELEASE_RESCHEDULE)
+                request.get_response_sender().send(out(self.left))
+            else:
+                flags = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+                request.get_response_sender().send(out(0), flags=flags)
+""",
+        DECOUPLED + " sequence_batching { iterative_sequence: true }",
+    ),
+    "watches_the_count": (
+        """
+    def execute(self, requests):
+        answers = call("counts_down", requests[0].inputs()).exec(decoupled=True)
+        got = [a.error().message() if a.has_error() else a.output_tensors() for a in answers]
+        return [out(*(t.as_numpy()[0] for tensors in got for t in tensors))]
+""",
+        "",
+    ),
+    # All responses are there when it goes on behind the first.
+    "takes_one_first": (
+        """
+    def execute(self, requests):
+        answers = call("repeat", requests[0].inputs()).exec(decoupled=True)
+        got = [next(answers)]
+        while len(answers._responses) < 4:
+            call("doubles", requests[0].inputs()).exec()
+        got += list(answers)
+        return [out(*(t.as_numpy()[0] for a in got for t in a.output_tensors()))]
+""",
+        "",
+    ),
     # Event loops that the model makes itself: in the thread of `execute`, and in another one.
     "loop_of_its_own": (
         """
@@ -304,6 +344,15 @@ def test_responses_of_a_decoupled_model(server):
 def test_calls_are_under_way_together_however_they_are_awaited(server):
     """Each of three calls ends only when the other two are being executed."""
     assert values(post(server, "invites", 3)) == [1, 1, 1]
+
+
+def test_a_request_that_comes_again_for_each_response(server):
+    assert values(post(server, "watches_the_count", 3)) == [2, 1, 0]
+    assert values(post(server, "watches_the_count", 1)) == [0]
+
+
+def test_an_iterator_goes_on_where_it_was(server):
+    assert values(post(server, "takes_one_first", 3)) == [0, 1, 2]
 
 
 def test_an_event_loop_of_the_model_s_own(server):

@@ -253,7 +253,7 @@ class ResponseIterator:
     """The responses to a request made with `decoupled=True`, one by one as they come.
 
     Works in `for` and, within `async def execute`, in `async for`. The last response may have
-    neither outputs nor an error: many models end their responses so. Once it has come, the
+    neither outputs nor an error: many models end their responses so. Once it has been taken, the
     iterator may be gone through again.
     """
 
@@ -267,7 +267,7 @@ class ResponseIterator:
         self._lock = threading.Lock()
 
     def __iter__(self) -> "ResponseIterator":
-        if self._over:
+        if self._over and not self._is_behind():
             self._next = 0
         return self
 

@@ -35,8 +35,9 @@ _RESCHEDULE = 2
 class _ModelState:
     """What requests need to know of their model."""
 
-    def __init__(self, config):
+    def __init__(self, config, instance_name):
         self.model_name = config.get("name", "")
+        self.instance_name = instance_name
         self.output_names = [output["name"] for output in config.get("output", [])]
         policy = config.get("model_transaction_policy") or {}
         self.decoupled = bool(policy.get("decoupled"))
@@ -145,7 +146,8 @@ class Worker:
         start = json.loads(extras)
         self.arena.set_span(*start["span"])
         args = start["args"]
-        self.state = _ModelState(json.loads(args["model_config"]))
+        config, name = json.loads(args["model_config"]), args.get("model_instance_name", "")
+        self.state = _ModelState(config, name)
         self.threads = start.get("execute_threads", 1)
         module = import_model(start)
         if not hasattr(module, "TritonPythonModel"):
@@ -279,10 +281,13 @@ class Worker:
 
     def _returned(self, requests, frame_id):
         """The frame that says that `execute` of a decoupled model has returned."""
-        again = [r._index for r in requests if r._release_flags == _RESCHEDULE]
+        again = [r for r in requests if r._release_flags == _RESCHEDULE]
         if not again:
             return frames.frame(frames.EXECUTED, frame_id)
-        note = self.codec.note({"reschedule": again})
+        for request in again:
+            if request._sender is not None:
+                request._sender._close()
+        note = self.codec.note({"reschedule": [request._index for request in again]})
         return frames.frame(frames.EXECUTED, frame_id, 0, note)
 
     def _no_response(self, request):
@@ -457,7 +462,7 @@ def _refuse_responses(responses):
     if responses is not None:
         raise Refusal(
             "Python model '%s' is using the decoupled mode and the execute function must return "
-            "None." % current.worker.state.model_name
+            "None." % current.worker.state.instance_name
         )
 
 
@@ -473,18 +478,15 @@ def _check_responses(requests, responses):
             % (len(requests), len(responses))
         )
     for request, response in zip(requests, responses):
-        if response is not None and request._release_flags == _RESCHEDULE:
+        sender, again = request._sender, request._release_flags == _RESCHEDULE
+        if again and response is not None:
             raise Refusal(
                 "Expected a None object in the execute function return list for reschduled "
                 "request, found type '%s'." % type(response)
             )
-        if type(response) is InferenceResponse:
-            if request._sender is not None:
-                request._sender._close()
-            continue
-        if response is None and (
-            request._sender is not None or request._release_flags == _RESCHEDULE
-        ):
+        if sender is not None and (again or response is not None):
+            sender._close()
+        if response is None and (again or sender is not None):
             continue
         if not isinstance(response, InferenceResponse):
             raise Refusal(

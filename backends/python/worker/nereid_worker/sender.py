@@ -59,7 +59,8 @@ class InferenceResponseSender:
             )
 
     def _close(self) -> None:
-        """Nothing more is sent: `execute` has returned the response."""
+        """Nothing more is sent by this one: `execute` has returned the response, or the request
+        comes again, with another sender."""
         self._closed = True
 
     def is_cancelled(self) -> bool:
