@@ -1,5 +1,6 @@
 """What Python models are given and may use, against the binary: folders and imports, `finalize`,
-parameters of responses, log levels, options of Triton's backend, wishes for GPU memory.
+parameters of responses, log levels, options of Triton's backend, wishes for GPU memory; what real
+models do that no documentation mentions.
 
 The rest of the Python backend, feature by feature:
 
@@ -98,9 +99,69 @@ RAISES = """
     async def execute(self, requests):
         raise ValueError("the sky is falling")
 """
+RESCHEDULES_AND_ANSWERS = """
+    def execute(self, requests):
+        requests[0].set_release_flags(pb_utils.TRITONSERVER_REQUEST_RELEASE_RESCHEDULE)
+        return [out(1)]
+"""
+# Asks for a sender only to look whether the request is cancelled.
+SENDER_UNUSED = """
+    def execute(self, requests):
+        answers = []
+        for request in requests:
+            sender = request.get_response_sender()
+            answers.append(out(sender.is_cancelled()))
+        return answers
+"""
+SENDS_LATER = """
+    def execute(self, requests):
+        import threading
+        sender = requests[0].get_response_sender()
+        threading.Timer(0.2, self.send, (sender,)).start()
+        return [out(1)]
+
+    def send(self, sender):
+        try:
+            sender.send(out(2))
+        except Exception as error:
+            pb_utils.Logger.log_info("too late: %s" % error)
+"""
+# Elements of STRING tensors are bytes, and a model hands them on as they are.
+BYTES_FOR_TEXT = """
+    def execute(self, requests):
+        assert requests[0].requested_output_names() - {"OTHER"} == {"OUT"}
+        name = np.array([b"parameters"], np.object_)[0]
+        made = pb_utils.InferenceRequest(
+            model_name=name, request_id=b"7", requested_output_names=[b"OUT"],
+            inputs=[pb_utils.Tensor(b"IN", np.float32([[1]]))])
+        assert pb_utils.is_model_ready(name)
+        pb_utils.Logger.log_info(b"said in bytes")
+        answer = made.exec().output_tensors()[0].as_numpy().tolist()
+        text = "%s %s" % (made.request_id(), answer)
+        return [pb_utils.InferenceResponse(error=pb_utils.TritonError(text.encode()))]
+"""
+READS_ARGUMENTS = """
+    def execute(self, requests):
+        import argparse
+        parser = argparse.ArgumentParser()
+        parser.add_argument("--number", default=5, type=int)
+        return [out(parser.parse_args().number) for _ in requests]
+"""
+SPAWNS = """
+    def execute(self, requests):
+        import multiprocessing
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            return [out(*pool.map(twice, [1, 2])) for _ in requests]
+
+def twice(number):
+    return 2 * number
+"""
 IMPORTS = """
 import beside, above
+from . import types
+from .beside import NUMBER
 import triton_python_backend_utils as pb_utils
+from c_python_backend_utils import InferenceRequest, InferenceResponse, Tensor
 import numpy as np
 import os, sys
 
@@ -108,10 +169,14 @@ class TritonPythonModel:
     def initialize(self, args):
         assert pb_utils.get_model_dir() == os.path.dirname(__file__)
         assert pb_utils.get_model_dir() in sys.path
+        assert (Tensor, InferenceRequest) == (pb_utils.Tensor, pb_utils.InferenceRequest)
+        import tokenize
+        assert hasattr(tokenize, "open")  # Python's own
+        assert __name__ == "1.model"
 
-    def execute(self, requests):
-        tensor = pb_utils.Tensor("OUT", np.float32([[beside.NUMBER, above.NUMBER]]))
-        return [pb_utils.InferenceResponse([tensor]) for _ in requests]
+    def execute(self, requests) -> "list[InferenceResponse]":
+        tensor = Tensor("OUT", np.float32([[beside.NUMBER, above.NUMBER, types.NUMBER, NUMBER]]))
+        return [InferenceResponse([tensor]) for _ in requests]
 """
 OPTIONS = ["shm-default-byte-size=1048576", "shm-growth-byte-size=1048576"]
 OPTIONS += ["shm-region-prefix-name=x", "stub-timeout-seconds=30", "thread-pool-size=32"]
@@ -131,7 +196,18 @@ def server(repository):
     python_model(repository, "says_good_bye", HEAD + SAYS_GOOD_BYE)
     python_model(repository, "sends_on", HEAD + SENDS_ON)
     python_model(repository, "raises", HEAD + RAISES)
+    iterative = "sequence_batching { iterative_sequence: true }"
+    python_model(
+        repository, "reschedules", HEAD + RESCHEDULES_AND_ANSWERS, more=iterative,
+        max_batch_size=0, dims="[ -1, -1 ]",
+    )
+    python_model(repository, "sender_unused", HEAD + SENDER_UNUSED)
+    python_model(repository, "sends_later", HEAD + SENDS_LATER)
+    python_model(repository, "bytes_for_text", HEAD + BYTES_FOR_TEXT)
+    python_model(repository, "reads_arguments", HEAD + READS_ARGUMENTS)
+    python_model(repository, "spawns", HEAD + SPAWNS)
     files = {"model.py": IMPORTS, "beside.py": "NUMBER = 1\n"}
+    files.update({"types.py": "NUMBER = 3\n", "tokenize.py": "raise ImportError('not this')\n"})
     write_model(repository, "imports", config("python"), files)
     (repository / "imports" / "above.py").write_text("NUMBER = 2\n")
     odd = {"odd.py": IDENTITY_MODEL}
@@ -150,8 +226,35 @@ def refusal(server, model):
 
 
 def test_imports_and_folders(server):
-    assert infer(server, "imports").tolist() == [[1, 2]]
+    assert infer(server, "imports").tolist() == [[1, 2, 3, 1]]
     assert infer(server, "odd").tolist() == [[1, 1, 1, 1]]
+
+
+def test_other_processes_find_what_they_are_handed(server):
+    assert infer(server, "spawns").tolist() == [[2, 4]]
+
+
+def test_there_are_no_arguments(server):
+    assert infer(server, "reads_arguments").tolist() == [[5]]
+
+
+def test_bytes_where_text_is_expected(server):
+    assert refusal(server, "bytes_for_text") == "7 [[0.0]]"
+    server.wait_for(lambda: "bytes_for_text_0: said in bytes" in server.log(), limit=30)
+
+
+def test_a_sender_that_nothing_is_sent_by(server):
+    assert infer(server, "sender_unused").tolist() == [[0]]
+
+
+def test_nothing_is_sent_behind_what_was_returned(server):
+    assert infer(server, "sends_later").tolist() == [[1]]
+    text = "too late: Unable to send response. Response sender has been closed."
+    server.wait_for(lambda: text in server.log(), limit=30)
+
+
+def test_an_answer_to_a_request_that_is_to_come_again(server):
+    assert "Expected a None object in the execute function" in refusal(server, "reschedules")
 
 
 def test_log_levels(server):

@@ -136,6 +136,125 @@ MODELS = {
 """,
         "",
     ),
+    # Comes again for each of its responses, and asks for a sender each time.
+    "counts_down": (
+        """
+    left = 0
+
+    def execute(self, requests):
+        for request in requests:
+            self.left = self.left or first(request)
+            self.left -= 1
+            if self.left:
+                request.set_release_flags(pb_utils.TRITONSERVER_REQUEST_RELEASE_RESCHEDULE)
+                request.get_response_sender().send(out(self.left))
+            else:
+                flags = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+                request.get_response_sender().send(out(0), flags=flags)
+""",
+        DECOUPLED + " sequence_batching { iterative_sequence: true }",
+    ),
+    "watches_the_count": (
+        """
+    def execute(self, requests):
+        answers = call("counts_down", requests[0].inputs()).exec(decoupled=True)
+        got = [a.error().message() if a.has_error() else a.output_tensors() for a in answers]
+        return [out(*(t.as_numpy()[0] for tensors in got for t in tensors))]
+""",
+        "",
+    ),
+    # All responses are there when it goes on behind the first.
+    "takes_one_first": (
+        """
+    def execute(self, requests):
+        answers = call("repeat", requests[0].inputs()).exec(decoupled=True)
+        got = [next(answers)]
+        while len(answers._responses) < 4:
+            call("doubles", requests[0].inputs()).exec()
+        got += list(answers)
+        return [out(*(t.as_numpy()[0] for a in got for t in a.output_tensors()))]
+""",
+        "",
+    ),
+    # Event loops that the model makes itself: in the thread of `execute`, and in another one.
+    "loop_of_its_own": (
+        """
+    def execute(self, requests):
+        async def double():
+            answers = [call("doubles", r.inputs()).async_exec() for r in requests for _ in range(3)]
+            return [a.output_tensors()[0].as_numpy()[0] for a in await asyncio.gather(*answers)]
+        async def count():
+            answers = await call("repeat", requests[0].inputs()).async_exec(decoupled=True)
+            return [t.as_numpy()[0] async for a in answers for t in a.output_tensors()]
+        return [out(*asyncio.run(double()), *asyncio.run(count()))]
+""",
+        "",
+    ),
+    "loop_in_a_thread": (
+        """
+    def initialize(self, args):
+        self.loop = asyncio.new_event_loop()
+        threading.Thread(target=self.loop.run_forever, daemon=True).start()
+
+    def execute(self, requests):
+        async def double():
+            answer = await call("doubles", requests[0].inputs()).async_exec()
+            return answer.output_tensors()[0].as_numpy()
+        return [out(*asyncio.run_coroutine_threadsafe(double(), self.loop).result())]
+""",
+        "",
+    ),
+    "calls_itself_in_a_loop": (
+        """
+    def execute(self, requests):
+        if first(requests[0]) > 1:
+            return [out(first(requests[0]))]
+        async def again():
+            inputs = [pb_utils.Tensor("IN", np.int32([5]))]
+            return await call("calls_itself_in_a_loop", inputs).async_exec()
+        return [out(*asyncio.run(again()).output_tensors()[0].as_numpy())]
+""",
+        "",
+    ),
+    # Nothing tells that these are coroutines but what they return.
+    "decorated": (
+        """
+    def execute(self, requests):
+        return self.double(requests)
+
+    async def double(self, requests):
+        answer = await call("doubles", requests[0].inputs()).async_exec()
+        return [out(*answer.output_tensors()[0].as_numpy())]
+""",
+        "",
+    ),
+    "decorated_decoupled": (
+        """
+    def execute(self, requests):
+        return self.double(requests[0].get_response_sender(), requests[0].inputs())
+
+    async def double(self, sender, inputs):
+        answer = await call("doubles", inputs).async_exec()
+        sender.send(out(*answer.output_tensors()[0].as_numpy()))
+        sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+""",
+        DECOUPLED,
+    ),
+    "sums_decorated": (
+        """
+    def execute(self, requests):
+        answers = call("decorated_decoupled", requests[0].inputs()).exec(decoupled=True)
+        return [out(*(t.as_numpy()[0] for a in answers for t in a.output_tensors()))]
+""",
+        "",
+    ),
+    "doubles": (
+        """
+    def execute(self, requests):
+        return [out(2 * first(request)) for request in requests]
+""",
+        "",
+    ),
     "stops": (
         """
     def execute(self, requests):
@@ -225,6 +344,29 @@ def test_responses_of_a_decoupled_model(server):
 def test_calls_are_under_way_together_however_they_are_awaited(server):
     """Each of three calls ends only when the other two are being executed."""
     assert values(post(server, "invites", 3)) == [1, 1, 1]
+
+
+def test_a_request_that_comes_again_for_each_response(server):
+    assert values(post(server, "watches_the_count", 3)) == [2, 1, 0]
+    assert values(post(server, "watches_the_count", 1)) == [0]
+
+
+def test_an_iterator_goes_on_where_it_was(server):
+    assert values(post(server, "takes_one_first", 3)) == [0, 1, 2]
+
+
+def test_an_event_loop_of_the_model_s_own(server):
+    assert values(post(server, "loop_of_its_own", 3)) == [6, 6, 6, 0, 1, 2]
+    assert values(post(server, "loop_in_a_thread", 4)) == [8]
+
+
+def test_a_model_that_calls_itself_from_its_event_loop(server):
+    assert values(post(server, "calls_itself_in_a_loop")) == [5]
+
+
+def test_an_execute_that_returns_a_coroutine(server):
+    assert values(post(server, "decorated", 5)) == [10]
+    assert values(post(server, "sums_decorated", 5)) == [10]
 
 
 def test_a_decoupled_model_called_like_another(server):

@@ -15,6 +15,8 @@ use crate::link::Link;
 const FINALIZE_LIMIT: Duration = Duration::from_secs(10);
 /// How long a process may take to exit once its pipe is closed.
 pub(crate) const EXIT_LIMIT: Duration = Duration::from_secs(2);
+/// How long reading what a process has left in its pipe may take.
+const READ_LIMIT: Duration = Duration::from_millis(100);
 /// How long it may take to write down where it hangs.
 const ABORT_LIMIT: Duration = Duration::from_secs(1);
 
@@ -47,6 +49,13 @@ pub(crate) async fn late_execute(link: &Link, limit: Option<Duration>, threads: 
 pub(crate) async fn late_end(link: &Link) {
     link.stopped.notified().await;
     tokio::time::sleep(FINALIZE_LIMIT).await;
+}
+
+/// Ends when the process has, and what it has written has been read. Most often its pipe says so,
+/// but not if a process that it has forked keeps the pipe open.
+pub(crate) async fn exited(child: &mut Child) {
+    let _ = child.wait().await;
+    tokio::time::sleep(READ_LIMIT).await;
 }
 
 /// Waits for a process whose pipe is closed, and kills it if that takes long.

@@ -126,6 +126,7 @@ impl Run<'_> {
                 End::Late("return from 'execute'", launch.options.execute_limit)
             }
             () = link.given_up.notified() => End::GivenUp,
+            () = limits::exited(&mut child) => End::Closed,
         };
         let status = match end {
             End::Late(..) => limits::abort(&mut child).await,

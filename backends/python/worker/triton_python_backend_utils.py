@@ -24,6 +24,7 @@ from nereid_worker.messages import InferenceRequest, InferenceResponse, Inferenc
 from nereid_worker.metrics import Metric, MetricFamily
 from nereid_worker.model_config import ModelConfig
 from nereid_worker.tensor import Tensor
+from nereid_worker.texts import text as _text
 
 TRITONSERVER_REQUEST_FLAG_SEQUENCE_START = 1
 TRITONSERVER_REQUEST_FLAG_SEQUENCE_END = 2
@@ -72,10 +73,11 @@ class Logger:
         """Logs a message at `Logger.INFO`, `WARNING`, `ERROR` or `VERBOSE`."""
         if level not in (Logger.INFO, Logger.WARNING, Logger.ERROR, Logger.VERBOSE):
             raise TypeError("unknown level: %r" % (level,))
+        said = _text(message, "message") if isinstance(message, bytes) else str(message)
         if _current.worker is None:
-            print("%s: %s" % (level, message))
+            print("%s: %s" % (level, said))
         else:
-            _current.worker.log(level, str(message))
+            _current.worker.log(level, said)
 
     @staticmethod
     def log_info(message: str) -> None:
@@ -117,18 +119,20 @@ def load_model(
     tensors = [
         Tensor(path, np.frombuffer(content, np.uint8)) for path, content in (files or {}).items()
     ]
-    _ask({"do": "load_model", "model_name": model_name, "config": config}, tensors)
+    name = _text(model_name, "model_name")
+    _ask({"do": "load_model", "model_name": name, "config": config}, tensors)
 
 
 def unload_model(model_name: str, unload_dependents: bool = False) -> None:
     """Takes a model out, if `unload_dependents` is set with the models that only it needs."""
-    asked = {"do": "unload_model", "model_name": model_name}
+    asked = {"do": "unload_model", "model_name": _text(model_name, "model_name")}
     _ask({**asked, "unload_dependents": bool(unload_dependents)})
 
 
 def is_model_ready(model_name: str, model_version: str = "") -> bool:
     """Whether a model, or a version of it, answers requests."""
-    asked = {"do": "is_model_ready", "model_name": model_name, "model_version": str(model_version)}
+    name = _text(model_name, "model_name")
+    asked = {"do": "is_model_ready", "model_name": name, "model_version": str(model_version)}
     return _ask(asked)["ready"]
 
 

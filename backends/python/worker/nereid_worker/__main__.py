@@ -36,6 +36,8 @@ if __name__ == "__main__":
     die_before_server()
     # A Ctrl-C in a terminal is for the server, which then ends its workers in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What a model's libraries read (argparse, unittest) is not meant for them. It is Triton's, too.
+    sys.argv = [""]
     try:
         import numpy  # noqa: F401
     except ImportError as error:

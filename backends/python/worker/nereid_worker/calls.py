@@ -35,6 +35,10 @@ class Calls:
         self._count = 0
         # How many futures have been given their answer.
         self.resolved = 0
+        # The worker's own event loop, which always reads; and how many futures each other one waits
+        # for.
+        self.loop = None
+        self._waiting_loops = {}
         # Answers that a thread waits for, and what to do with all others, by the call's number.
         self._answers = {}
         self._receivers = {}
@@ -66,7 +70,33 @@ class Calls:
 
         call = self._send(request, self._plain_extras(request, may_cancel=True), receive)
         future.add_done_callback(lambda done: done.cancelled() and self.cancel(call))
+        if loop is not self.loop:
+            self.read_until(loop, future)
         return future
+
+    def read_until(self, loop, future):
+        """Lets an event loop that a model has made read what the server sends until its future is
+        done. Nobody else may: `execute` perhaps waits for this loop."""
+        waiting = self._waiting_loops.get(loop, 0)
+        self._waiting_loops[loop] = waiting + 1
+        if waiting == 0:
+            loop.add_reader(self._channel.requests, self._readable)
+        future.add_done_callback(self._waited)
+
+    def _readable(self):
+        self._channel.read_what_is_there()
+        if self._channel.turns.notify is not None:
+            self._channel.turns.notify()
+        elif self.nested:
+            self._run_nested()
+
+    def _waited(self, future):
+        loop = future.get_loop()
+        waiting = self._waiting_loops.pop(loop) - 1
+        if waiting:
+            self._waiting_loops[loop] = waiting
+        else:
+            loop.remove_reader(self._channel.requests)
 
     def _stream(self, request):
         responses = ResponseIterator(self)
@@ -254,7 +284,7 @@ class ResponseIterator:
     """The responses to a request made with `decoupled=True`, one by one as they come.
 
     Works in `for` and, within `async def execute`, in `async for`. The last response may have
-    neither outputs nor an error: many models end their responses so. Once it has come, the
+    neither outputs nor an error: many models end their responses so. Once it has been taken, the
     iterator may be gone through again.
     """
 
@@ -268,7 +298,7 @@ class ResponseIterator:
         self._lock = threading.Lock()
 
     def __iter__(self) -> "ResponseIterator":
-        if self._over:
+        if self._over and not self._is_behind():
             self._next = 0
         return self
 
@@ -289,6 +319,8 @@ class ResponseIterator:
                     break
                 arrival = loop.create_future()
                 self._arrival = (loop, arrival)
+            if loop is not self._calls.loop:
+                self._calls.read_until(loop, arrival)
             await arrival
         return self._take(StopAsyncIteration)
 

@@ -32,6 +32,7 @@ def complete(start):
 if __name__ == "__main__":
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    sys.argv = [""]  # As where the model is run.
     try:
         result = {"config": complete(json.load(sys.stdin))}
     except BaseException as error:  # a model may even exit

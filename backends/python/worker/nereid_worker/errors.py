@@ -1,5 +1,7 @@
 """`pb_utils.TritonError` and `pb_utils.TritonModelException`."""
 
+from nereid_worker.texts import text
+
 
 class TritonModelException(Exception):
     """What the module raises where a model asks for something that cannot be done."""
@@ -34,11 +36,9 @@ class TritonError:
     )
 
     def __init__(self, message: str, code: int = INTERNAL):
-        if not isinstance(message, str):
-            raise TypeError("message must be a str, got %s" % type(message).__name__)
         if not isinstance(code, int) or not 0 <= code < len(self._NAMES):
             raise TypeError("code must be one of TritonError's codes, got %r" % (code,))
-        self._message = message
+        self._message = text(message, "message")
         self._code = code
 
     def message(self) -> str:

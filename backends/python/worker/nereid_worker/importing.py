@@ -1,5 +1,6 @@
 """Imports a model's file, and says what went wrong in it."""
 
+import importlib.machinery
 import importlib.util
 import os
 import sys
@@ -12,20 +13,45 @@ version_dir = None
 
 
 def import_model(start):
-    """Imports the model file as Triton does: its neighbours can be imported too."""
+    """Imports the model file under the name that it has in Triton: a module of the package that the
+    version's folder is (`1.model`). So it may say `from . import …`, and what other processes are
+    handed of it (pickle, multiprocessing) is found there, too."""
     global version_dir
     version_dir = start["version_dir"]
-    for folder in (start.get("backend_dir"), start["model_dir"], start["version_dir"]):
+    # Behind everything else, as in Triton: a `types.py` beside the model is not Python's own.
+    for folder in (start.get("backend_dir"), version_dir, start["model_dir"]):
         if folder and folder not in sys.path:
-            sys.path.insert(0, folder)
-    path = start["model_file"]
-    name = "model_%s" % abs(hash(path))
-    spec = importlib.util.spec_from_file_location(name, path)
+            sys.path.append(folder)
+    folder, file = os.path.split(start["model_file"])
+    name = os.path.splitext(file)[0]
+    if folder == version_dir:
+        package = os.path.basename(version_dir)
+        _import_package(package, version_dir)
+        name = "%s.%s" % (package, name)
+    spec = importlib.util.spec_from_file_location(name, start["model_file"])
     if spec is None:
-        raise Refusal("%s is not a Python file" % path)
+        raise Refusal("%s is not a Python file" % start["model_file"])
+    return _execute(spec)
+
+
+def _import_package(name, folder):
+    """Makes a folder a package. It need not have an `__init__.py`."""
+    init = os.path.join(folder, "__init__.py")
+    if os.path.isfile(init):
+        spec = importlib.util.spec_from_file_location(
+            name, init, submodule_search_locations=[folder]
+        )
+    else:
+        spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations.append(folder)
+    _execute(spec)
+
+
+def _execute(spec):
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
+    sys.modules[spec.name] = module
+    if spec.loader is not None:
+        spec.loader.exec_module(module)
     return module
 
 

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import traceback
+import types
 
 from nereid_worker import calls, current, device, errors, frames, messages
 from nereid_worker.channel import Channel
@@ -34,8 +35,9 @@ _RESCHEDULE = 2
 class _ModelState:
     """What requests need to know of their model."""
 
-    def __init__(self, config):
+    def __init__(self, config, instance_name):
         self.model_name = config.get("name", "")
+        self.instance_name = instance_name
         self.output_names = [output["name"] for output in config.get("output", [])]
         policy = config.get("model_transaction_policy") or {}
         self.decoupled = bool(policy.get("decoupled"))
@@ -57,6 +59,8 @@ class Worker:
         self.args = None
         self.threads = 1
         self.is_async = False
+        # Where coroutines run that a plain `execute` has returned.
+        self.coroutines = None
         self.ending = False
         self.finalizing = False
         # (frame, place in the batch) of requests that the model has asked about.
@@ -148,8 +152,9 @@ class Worker:
         start = json.loads(extras)
         self.arena.set_span(*start["span"])
         args = start["args"]
-        self.state = _ModelState(json.loads(args["model_config"]))
         self.args = args
+        config, name = json.loads(args["model_config"]), args.get("model_instance_name", "")
+        self.state = _ModelState(config, name)
         device.use_gpu_of(args)
         self.threads = start.get("execute_threads", 1)
         self.codec.devices.offer(start.get("devices", False))
@@ -176,6 +181,8 @@ class Worker:
             requests = self._requests(count, frame_id, body, borrowed)
             # Held until the answer that names its memory has its place among the frames.
             responses = self.model.execute(requests)
+            if type(responses) is types.CoroutineType:
+                responses = self._run_coroutine(responses)
             answer = self._answer(requests, frame_id, responses)
         except BaseException as error:  # a model may even ask to exit
             answer = self._fail(frame_id, error, borrowed)
@@ -192,6 +199,18 @@ class Worker:
         if self.slow_left:
             self.slow_left -= 1
             self.channel.flush()
+
+    def _run_coroutine(self, coroutine):
+        """What a coroutine returns that came from an `execute` which does not look like one: it may
+        be decorated. That of a decoupled model goes on in the background."""
+        if self.coroutines is None:
+            self.coroutines = asyncio.new_event_loop()
+            threading.Thread(target=self.coroutines.run_forever, daemon=True).start()
+        running = asyncio.run_coroutine_threadsafe(coroutine, self.coroutines)
+        if not self.state.decoupled:
+            return running.result()
+        running.add_done_callback(_print_failure)
+        return None
 
     def tell_ready(self, ask):
         """Lets the model say whether it is ready."""
@@ -273,10 +292,13 @@ class Worker:
 
     def _returned(self, requests, frame_id):
         """The frame that says that `execute` of a decoupled model has returned."""
-        again = [r._index for r in requests if r._release_flags == _RESCHEDULE]
+        again = [r for r in requests if r._release_flags == _RESCHEDULE]
         if not again:
             return frames.frame(frames.EXECUTED, frame_id)
-        note = self.codec.note({"reschedule": again})
+        for request in again:
+            if request._sender is not None:
+                request._sender._close()
+        note = self.codec.note({"reschedule": [request._index for request in again]})
         return frames.frame(frames.EXECUTED, frame_id, 0, note)
 
     def _no_response(self, request):
@@ -383,6 +405,7 @@ class Worker:
         """Runs batches as tasks of an event loop: one at a time, or as many as the model's
         configuration says, or, of a decoupled model, all that come."""
         loop, channel = asyncio.get_running_loop(), self.channel
+        self.calls.loop = loop
         pending, nested, running = channel.pending, self.calls.nested, set()
         over = loop.create_future()
         started = 0
@@ -443,11 +466,18 @@ async def _result(awaitable):
     return await awaitable
 
 
+def _print_failure(running):
+    try:
+        running.result()
+    except Exception:
+        traceback.print_exc()
+
+
 def _refuse_responses(responses):
     if responses is not None:
         raise Refusal(
             "Python model '%s' is using the decoupled mode and the execute function must return "
-            "None." % current.worker.state.model_name
+            "None." % current.worker.state.instance_name
         )
 
 
@@ -463,11 +493,15 @@ def _check_responses(requests, responses):
             % (len(requests), len(responses))
         )
     for request, response in zip(requests, responses):
-        if type(response) is InferenceResponse:
-            continue
-        if response is None and (
-            request._sender is not None or request._release_flags == _RESCHEDULE
-        ):
+        sender, again = request._sender, request._release_flags == _RESCHEDULE
+        if again and response is not None:
+            raise Refusal(
+                "Expected a None object in the execute function return list for reschduled "
+                "request, found type '%s'." % type(response)
+            )
+        if sender is not None and (again or response is not None):
+            sender._close()
+        if response is None and (again or sender is not None):
             continue
         if not isinstance(response, InferenceResponse):
             raise Refusal(

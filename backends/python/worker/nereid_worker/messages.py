@@ -2,11 +2,23 @@
 
 import json
 import operator
-from typing import TYPE_CHECKING, Any, Awaitable, List, Literal, Optional, Sequence, Union, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Awaitable,
+    List,
+    Literal,
+    Optional,
+    Sequence,
+    Set,
+    Union,
+    overload,
+)
 
 from nereid_worker import current
 from nereid_worker.errors import TritonError, TritonModelException
 from nereid_worker.tensor import Tensor
+from nereid_worker.texts import text
 
 if TYPE_CHECKING:
     from nereid_worker.calls import ResponseIterator
@@ -105,8 +117,10 @@ class InferenceRequest:
         trace: Optional[InferenceTrace] = None,
         parameters: Optional[dict] = None,
     ):
-        _check_request(inputs, requested_output_names, model_name)
-        names = list(requested_output_names)
+        _check_inputs(inputs)
+        names = _output_names(requested_output_names)
+        if not isinstance(model_name, str):
+            model_name = text(model_name, "model_name")
         if request_id == "" and correlation_id == flags == timeout == 0 and parameters is None:
             # Tells it from requests that carry something else besides their tensors.
             self._kind = (model_name, model_version, *names)
@@ -115,7 +129,7 @@ class InferenceRequest:
             _check_parameters(parameters)
             self._kind = None
             self._parsed = {
-                "id": request_id,
+                "id": text(request_id, "request_id"),
                 "correlation_id": _correlation_id(correlation_id),
                 "outputs": names,
                 "flags": _unsigned("flags", flags),
@@ -174,12 +188,12 @@ class InferenceRequest:
         """The request's parameters as JSON text."""
         return json.dumps(self._info("parameters", {}))
 
-    def requested_output_names(self) -> List[str]:
+    def requested_output_names(self) -> Set[str]:
         """Names of the outputs that the client wants."""
         names = self._info("outputs", None)
         if names:
-            return list(names)
-        return list(self._state.output_names) if self._state is not None else []
+            return set(names)
+        return set(self._state.output_names) if self._state is not None else set()
 
     def model_name(self) -> str:
         """The model that a request of this model's goes to."""
@@ -240,15 +254,19 @@ class InferenceRequest:
         return _worker().calls.exec_async(self, decoupled)
 
 
-def _check_request(inputs, requested_output_names, model_name):
-    if not isinstance(model_name, str):
-        raise TypeError("model_name must be a str, got %s" % type(model_name).__name__)
+def _check_inputs(inputs):
     for tensor in inputs:
         if not isinstance(tensor, Tensor):
             raise TypeError("inputs must hold Tensors, got %s" % type(tensor).__name__)
-    names = requested_output_names
-    if isinstance(names, str) or not all([isinstance(name, str) for name in names]):
+
+
+def _output_names(names):
+    if isinstance(names, (str, bytes)):
         raise TypeError("requested_output_names must be a list of str, got %r" % (names,))
+    names = list(names)
+    if all([isinstance(name, str) for name in names]):
+        return names
+    return [text(name, "the name of an output") for name in names]
 
 
 def _check_parameters(parameters):
@@ -268,7 +286,9 @@ def _check_parameters(parameters):
 
 
 def _correlation_id(value):
-    return value if isinstance(value, str) else _unsigned("correlation_id", value)
+    if isinstance(value, (str, bytes)):
+        return text(value, "correlation_id")
+    return _unsigned("correlation_id", value)
 
 
 def _unsigned(name, value):

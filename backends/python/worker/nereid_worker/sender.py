@@ -58,6 +58,11 @@ class InferenceResponseSender:
                 "sending a response."
             )
 
+    def _close(self) -> None:
+        """Nothing more is sent by this one: `execute` has returned the response, or the request
+        comes again, with another sender."""
+        self._closed = True
+
     def is_cancelled(self) -> bool:
         """Whether the client does not want the answer any more."""
         return self._worker.is_cancelled(self._frame, self._index)

@@ -16,6 +16,7 @@ from nereid_worker.datatypes import (
 )
 from nereid_worker.device import DeviceMemory
 from nereid_worker.errors import TritonModelException
+from nereid_worker.texts import text
 
 
 class Tensor:
@@ -31,9 +32,7 @@ class Tensor:
     def __init__(self, name: str, array: np.ndarray):
         if not isinstance(array, np.ndarray):
             raise TypeError("a tensor is made of a numpy.ndarray, got %s" % type(array).__name__)
-        if not isinstance(name, str):
-            raise TypeError("a tensor's name must be a str, got %s" % type(name).__name__)
-        self._name = name
+        self._name = name if isinstance(name, str) else text(name, "a tensor's name")
         self._number = number_of(array.dtype)
         self._shape = array.shape
         self._array = array

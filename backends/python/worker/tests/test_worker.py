@@ -105,7 +105,7 @@ def test_a_frame_larger_than_the_buffer(serve):
 
 def test_extras(serve):
     source = MODEL + """
-        said = [r.request_id(), r.correlation_id(), r.flags(), r.timeout(), r.requested_output_names(), r.parameters()]
+        said = [r.request_id(), r.correlation_id(), r.flags(), r.timeout(), sorted(r.requested_output_names()), r.parameters()]
         return pb_utils.InferenceResponse([], parameters={"said": __import__("json").dumps(said)})
 """
     extras = {"id": "q", "correlation_id": "s", "flags": 1, "timeout": 7, "outputs": ["A"], "parameters": {"k": 1}}
