@@ -166,8 +166,7 @@ pub(crate) struct ServeFlags {
 }
 
 /// Flags that Triton has and this version does not: naming them is better than guessing.
-const NOT_YET: &[&str] =
-    &["cache-directory", "host-policy", "model-load-gpu-limit", "repoagent-directory"];
+const NOT_YET: &[&str] = &["host-policy", "model-load-gpu-limit"];
 
 impl ServeFlags {
     /// Where models come from: what is named, else what the environment names.
@@ -337,11 +336,12 @@ mod tests {
     }
 
     #[test]
-    fn what_tunes_gpus_and_pools_is_taken() {
+    fn what_there_is_nothing_to_set_for_is_taken() {
         let pools = ["--cuda-memory-pool-byte-size=0:1", "--cuda-memory-pool-byte-size=1:1"];
         parse(&pools).unwrap();
         parse(&["--pinned-memory-pool-byte-size", "1048576", "--enable-peer-access=false"])
             .unwrap();
+        parse(&["--cache-directory=/opt/caches", "--repoagent-directory=/opt/agents"]).unwrap();
     }
 
     #[test]
@@ -354,7 +354,7 @@ mod tests {
     fn flags_of_triton_that_do_nothing_yet_are_named() {
         let refused = |argument: &str| refusal([argument.to_owned()].into_iter());
         assert!(refused("--host-policy=0,numa-node=0").unwrap().contains("not supported yet"));
-        assert!(refused("--repoagent-directory").is_some());
+        assert!(refused("--model-load-gpu-limit=0:0.5").is_some());
         assert_eq!(refused("--http-port=8000"), None);
     }
 

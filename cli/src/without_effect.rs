@@ -1,5 +1,6 @@
-//! Flags about threads and pools that Nereid does not have, about gRPC's own library and about what
-//! GPUs are used for elsewhere: there is nothing to set, so they are taken and do nothing.
+//! Flags about threads and pools that Nereid does not have, about gRPC's own library, about what GPUs
+//! are used for elsewhere and about where libraries are that are built in here: there is nothing to
+//! set, so they are taken and do nothing. Who asks for another library than there is hears it then.
 
 use clap::Args;
 
@@ -38,4 +39,8 @@ pub(crate) struct WithoutEffect {
     _min_supported_compute_capability: Option<String>,
     #[arg(long, hide = true)]
     _enable_peer_access: Option<String>,
+    #[arg(long, hide = true)]
+    _cache_directory: Option<String>,
+    #[arg(long, hide = true)]
+    _repoagent_directory: Option<String>,
 }
