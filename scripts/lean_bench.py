@@ -3,7 +3,7 @@
 costs next to nothing: `perf_analyzer` takes more of two cores for a small request than the servers do,
 and so bounds what `scripts/bench.sh` can show.
 
-    cargo build --profile dist && cargo build --release -p nereid-grpc --examples
+    scripts/dist.sh
     TRITON_URL=localhost:8000 TRITON_GRPC=localhost:8001 NEREID_BIN=target/dist/nereid \\
         .venv/bin/python scripts/lean_bench.py [--rounds 5] [--seconds 1] [--models identity_py bls3]
 
