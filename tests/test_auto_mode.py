@@ -200,7 +200,7 @@ def test_a_crowd_of_models_in_little_room(tmp_path):
             thread.start()
         for thread in threads:
             thread.join()
-        assert not failures
+        assert not failures, [str(one) for one in failures]
         client = httpclient.InferenceServerClient(server.url)
         assert len(serving(client)) <= 2
         client.close()

@@ -77,11 +77,15 @@ impl Lifecycle {
         name: &str,
         version: Option<i64>,
     ) -> Result<Arc<ModelVersion>> {
-        let found = self.server.model(name, version);
-        // A model that serves does not have the version that was asked for.
-        let is_there = || self.server.model(name, None).is_ok();
-        if found.is_ok() || self.mode != ControlMode::Auto || is_there() {
-            return found;
+        {
+            // One look at the catalog for both: a model may be coming at this very moment.
+            let catalog = self.server.catalog();
+            let found = catalog.find(name, version).cloned();
+            // A model that serves does not have the version that was asked for.
+            let is_there = || catalog.find(name, None).is_ok();
+            if found.is_ok() || self.mode != ControlMode::Auto || is_there() {
+                return found;
+            }
         }
         self.wanted(name).await?.find(name, version).cloned()
     }
