@@ -35,6 +35,17 @@ TENSORS = {
 }
 
 
+def requests(models, protocols, folder):
+    """Each model and protocol, a file with a request, and how many bytes of tensor are answered."""
+    for model in models:
+        datatype, shape, width = TENSORS[model]
+        size = width * math.prod(shape)
+        for protocol in protocols:
+            file = Path(folder) / "request"
+            file.write_bytes(REQUESTS[protocol][0](size, model, datatype, shape))
+            yield model, protocol, file, size
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
@@ -54,15 +65,10 @@ def main():
         ROOT / "tests/bench_models", "--cache-config=local,size=100000000"
     ) as server:
         ours = {"http": server.port, "grpc": server.grpc_port}
-        for model in options.models:
-            for protocol in options.protocols:
-                datatype, shape, width = TENSORS[model]
-                size = width * math.prod(shape)
-                file = Path(name) / "request"
-                file.write_bytes(REQUESTS[protocol][0](size, model, datatype, shape))
-                for connections in options.connections:
-                    rounds = alternate(protocol, (theirs, ours), file, size, connections, options)
-                    show(model, protocol, connections, rounds)
+        for model, protocol, file, size in requests(options.models, options.protocols, name):
+            for connections in options.connections:
+                rounds = alternate(protocol, (theirs, ours), file, size, connections, options)
+                show(model, protocol, connections, rounds)
 
 
 def show(model, protocol, connections, rounds):

@@ -3,16 +3,13 @@
 after the other and eight at a time, to Python models, ensembles and models that call others.
 `scripts/dist.sh` builds a server for what it then does most."""
 
-import math
-import os
 import tempfile
-from pathlib import Path
 
-from echo_bench import REQUESTS, ROOT, load
+from echo_bench import ROOT, load
 from harness import Server
-from lean_bench import TENSORS
+from lean_bench import TENSORS, requests
 
-SECONDS = int(os.environ.get("SECONDS_EACH", 2))
+SECONDS = 2
 
 
 def main():
@@ -20,15 +17,11 @@ def main():
         ROOT / "tests/bench_models", "--cache-config=local,size=100000000"
     ) as server:
         ports = {"http": server.port, "grpc": server.grpc_port}
-        for model, (datatype, shape, width) in TENSORS.items():
-            size = width * math.prod(shape)
-            for protocol, port in ports.items():
-                file = Path(name) / "request"
-                file.write_bytes(REQUESTS[protocol][0](size, model, datatype, shape))
-                for connections in (1, 8):
-                    rate, p50, _ = load(protocol, port, file, size, connections, SECONDS)
-                    print("%s, %s, %d at a time: %.0f/s, p50 %.0f µs" % (
-                        model, protocol, connections, rate, p50), flush=True)
+        for model, protocol, file, size in requests(TENSORS, ports, name):
+            for connections in (1, 8):
+                rate, p50, _ = load(protocol, ports[protocol], file, size, connections, SECONDS)
+                print("%s, %s, %d at a time: %.0f/s, p50 %.0f µs" % (
+                    model, protocol, connections, rate, p50), flush=True)
         assert server.stop() == 0
 
 

@@ -40,8 +40,8 @@ pub(crate) const ROOM: u16 = 10;
 pub(crate) const MAP: u16 = 11;
 /// A region (the id) is not needed any more.
 pub(crate) const UNMAP: u16 = 12;
-/// Tensors in the memory of a GPU that the server needs no more, by their numbers.
-pub(crate) const RELEASE_DEVICES: u16 = 13;
+/// The server needs a tensor (the id) in the memory of a GPU no more.
+pub(crate) const RELEASE_DEVICE: u16 = 13;
 /// The count is 1 if the model has a say in its readiness.
 pub(crate) const READY: u16 = 101;
 pub(crate) const FAILED: u16 = 102;
@@ -174,9 +174,9 @@ pub(crate) fn write_block(out: &mut Vec<u8>, extras: &[u8], tensors: &[TensorOut
 }
 
 fn write_device(out: &mut Vec<u8>, tensor: &DeviceTensor) {
-    let DevicePlace { device, handle, offset, owner, number } = &tensor.place;
-    out.extend_from_slice(handle);
-    for value in [device, offset, owner, number, &tensor.lease] {
+    let DevicePlace { device, handle, offset, owner, number } = tensor.place;
+    out.extend_from_slice(&handle);
+    for value in [device as u64, offset as u64, owner, number, tensor.lease] {
         out.extend_from_slice(&value.to_le_bytes());
     }
 }
@@ -278,7 +278,8 @@ pub(crate) fn read_block(body: &[u8], at: usize) -> Result<(Block<'_>, usize), B
 fn read_device(described: &[u8], len: usize) -> Result<DeviceTensor, Broken> {
     let mut reader = Reader(described);
     let handle = reader.take()?;
-    let (device, offset) = (reader.u64()?, reader.u64()?);
+    let device = i32::try_from(reader.u64()?).map_err(|_| Broken)?;
+    let offset = usize::try_from(reader.u64()?).map_err(|_| Broken)?;
     let (owner, number, lease) = (reader.u64()?, reader.u64()?, reader.u64()?);
     Ok(DeviceTensor { place: DevicePlace { device, handle, offset, owner, number }, len, lease })
 }

@@ -61,7 +61,7 @@ pub(crate) fn active_count(config: &ModelConfig) -> usize {
 pub(crate) fn plan(config: &ModelConfig) -> Vec<(Placement, bool)> {
     let mut planned = Vec::new();
     for group in &config.instance_group {
-        for (number, (kind, device_id)) in seats_of(group).enumerate() {
+        for (number, (kind, device_id)) in places_of(group).enumerate() {
             let name = format!("{}_{number}", group.name);
             let placement = Placement { name, index: planned.len(), kind, device_id };
             planned.push((placement, group.passive));
@@ -71,7 +71,7 @@ pub(crate) fn plan(config: &ModelConfig) -> Vec<(Placement, bool)> {
 }
 
 /// Where the instances of a group run: as many as it says on each of its GPUs, or in all.
-fn seats_of(group: &ModelInstanceGroup) -> impl Iterator<Item = (InstanceKind, i32)> {
+fn places_of(group: &ModelInstanceGroup) -> impl Iterator<Item = (InstanceKind, i32)> {
     let (kind, devices) = match group.kind() {
         Kind::Model => (InstanceKind::Model, vec![0]),
         Kind::Gpu => (InstanceKind::Gpu, group.gpus.clone()),

@@ -44,13 +44,7 @@ struct Referred(Arc<GpuRegion>);
 impl DeviceMemory for Referred {
     fn place(&self) -> DevicePlace {
         let GpuRegion { device, handle, .. } = *self.0;
-        DevicePlace {
-            device: u64::try_from(device).unwrap_or(0),
-            handle,
-            offset: 0,
-            owner: 0,
-            number: 0,
-        }
+        DevicePlace { device, handle, offset: 0, owner: 0, number: 0 }
     }
 
     fn read(&self, offset: usize, len: usize) -> Result<Bytes> {

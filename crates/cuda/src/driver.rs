@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 use libloading::{Library, Symbol};
 
-use crate::HANDLE_SIZE;
+use nereid_inference::DEVICE_HANDLE_SIZE;
 
 type Status = c_int;
 type Device = c_int;
@@ -17,7 +17,7 @@ type DevicePointer = u64;
 /// Passed by value, as the interface has it.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct IpcHandle([c_char; HANDLE_SIZE]);
+struct IpcHandle([c_char; DEVICE_HANDLE_SIZE]);
 
 /// Lets other GPUs of this machine reach the memory.
 const LAZY_ENABLE_PEER_ACCESS: c_uint = 1;
@@ -100,7 +100,11 @@ unsafe impl Send for CudaRegion {}
 unsafe impl Sync for CudaRegion {}
 
 impl CudaRegion {
-    pub fn open(handle: &[u8; HANDLE_SIZE], device: i32, len: usize) -> Result<Self, String> {
+    pub fn open(
+        handle: &[u8; DEVICE_HANDLE_SIZE],
+        device: i32,
+        len: usize,
+    ) -> Result<Self, String> {
         let driver = driver().ok_or("GPUs not supported")?;
         let (mut gpu, mut context, mut pointer) = (0, ptr::null_mut(), 0);
         let handle = IpcHandle(handle.map(|byte| byte as c_char));

@@ -15,6 +15,3 @@ use driver as imp;
 use none as imp;
 
 pub use imp::{CudaRegion, device_count};
-
-/// Bytes of a `cudaIpcMemHandle_t`.
-pub const HANDLE_SIZE: usize = 64;

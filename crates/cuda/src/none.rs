@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use bytes::Bytes;
 
-use crate::HANDLE_SIZE;
+use nereid_inference::DEVICE_HANDLE_SIZE;
 
 pub fn device_count() -> usize {
     0
@@ -14,7 +14,7 @@ pub fn device_count() -> usize {
 pub struct CudaRegion(Infallible);
 
 impl CudaRegion {
-    pub fn open(_: &[u8; HANDLE_SIZE], _: i32, _: usize) -> Result<Self, String> {
+    pub fn open(_: &[u8; DEVICE_HANDLE_SIZE], _: i32, _: usize) -> Result<Self, String> {
         Err("GPUs not supported".to_owned())
     }
 

@@ -17,11 +17,11 @@ pub const DEVICE_HANDLE_SIZE: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DevicePlace {
     /// The GPU, as its driver counts.
-    pub device: u64,
+    pub device: i32,
     /// What the owner's driver gave out for the whole allocation (CUDA IPC).
     pub handle: [u8; DEVICE_HANDLE_SIZE],
     /// Where in the allocation the memory starts.
-    pub offset: u64,
+    pub offset: usize,
     /// Whose it is, since nobody can open his own handle, and the number that it has there. 0: nobody's
     /// that would get it back.
     pub owner: u64,
@@ -67,7 +67,7 @@ impl DeviceBuffer {
 
     pub fn place(&self) -> DevicePlace {
         let place = self.memory.place();
-        DevicePlace { offset: place.offset + self.offset as u64, ..place }
+        DevicePlace { offset: place.offset.saturating_add(self.offset), ..place }
     }
 
     pub fn to_host(&self) -> Result<Bytes> {

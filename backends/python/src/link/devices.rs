@@ -6,7 +6,7 @@ use nereid_inference::{DeviceBuffer, Tensor};
 
 use super::{Link, State};
 use crate::devices::Exported;
-use crate::frame::{DeviceTensor, RELEASE_DEVICES, begin_frame, end_frame};
+use crate::frame::{DeviceTensor, RELEASE_DEVICE, begin_frame, end_frame};
 use crate::tensors::on_devices;
 
 /// Set in numbers under which something is lent by itself; calls have small numbers.
@@ -52,7 +52,7 @@ impl Link {
         }
         let state = self.lock();
         let lent = state.worker.as_ref()?.lent_devices.get(&told.lease)?;
-        lent.slice(usize::try_from(told.place.offset).ok()?, told.len)
+        lent.slice(told.place.offset, told.len)
     }
 
     /// Nobody needs a tensor of the worker's any more.
@@ -62,8 +62,7 @@ impl Link {
             return;
         }
         self.send(&mut state, |out| {
-            let start = begin_frame(out, RELEASE_DEVICES, 0, 0);
-            out.extend_from_slice(&number.to_le_bytes());
+            let start = begin_frame(out, RELEASE_DEVICE, 0, number);
             end_frame(out, start);
         });
     }

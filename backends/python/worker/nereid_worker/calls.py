@@ -124,7 +124,7 @@ class Calls:
                 extras[key] = value
         extras["model_name"] = request._model_name
         extras["model_version"] = request._model_version
-        if self._codec.devices.offered and self._wants_host(request):
+        if self._codec.devices.keep_out(request._preferred_memory):
             extras["on_host"] = True
         return json.dumps(extras).encode()
 
@@ -133,19 +133,14 @@ class Calls:
         more = {"may_cancel": True} if may_cancel else {}
         if request._kind is None:
             return self._extras_of(request, more)
-        wants_host = self._codec.devices.offered and self._wants_host(request)
-        kind = (may_cancel, wants_host, *request._kind)
+        on_host = self._codec.devices.keep_out(request._preferred_memory)
+        kind = (may_cancel, on_host, *request._kind)
         extras = self._extras.get(kind)
         if extras is None:
             if len(self._extras) >= _EXTRAS_KEPT:
                 self._extras.clear()
             extras = self._extras[kind] = self._extras_of(request, more)
         return extras
-
-    def _wants_host(self, request):
-        """Whether the answer must not lie in the memory of a GPU."""
-        shared = self._codec.devices.shared
-        return not shared or device.prefers_cpu(request._preferred_memory)
 
     def _send(self, request, extras, receive=None):
         """Sends a request of this model's; returns the number of the call. Its answers go to

@@ -78,6 +78,13 @@ class Devices:
         self.offered = offered
         self.shared = offered and cuda.driver() is not None
 
+    def keep_out(self, preferred):
+        """Whether an answer must not come in the memory of a GPU, by its request's `PreferredMemory`."""
+        if not self.offered:
+            return False
+        prefers_cpu = preferred is not None and preferred.preferred_memory_type == _PREFERS_CPU
+        return prefers_cpu or not self.shared
+
     def describe(self, memory, taken):
         """How a frame tells where memory lies, or None if it cannot stay there. What must be
         forgotten if that frame is not sent is noted in `taken`."""
@@ -139,11 +146,6 @@ def use_gpu_of(args):
     """Makes the GPU that an instance has been given the one that frameworks use in this thread."""
     if args.get("model_instance_kind") == "GPU" and cuda.driver() is not None:
         cuda.driver().make_current(int(args["model_instance_device_id"]))
-
-
-def prefers_cpu(preferred):
-    """Whether a `PreferredMemory` names the CPU's."""
-    return preferred is not None and preferred.preferred_memory_type == _PREFERS_CPU
 
 
 def preferred_gpu(preferred):

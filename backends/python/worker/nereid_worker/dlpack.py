@@ -14,9 +14,10 @@ from nereid_worker.datatypes import BF16, number_of
 CPU = 1
 
 # `DLDataTypeCode`.
-_UINT, _BFLOAT, _BOOL = 1, 4, 6
+INT, UINT, FLOAT, BFLOAT, BOOL = 0, 1, 2, 4, 6
 
-_FRESH = b"dltensor"
+# The name of a capsule that nobody has taken.
+FRESH = b"dltensor"
 
 _get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
 _get_pointer.restype = ctypes.c_void_p
@@ -27,8 +28,8 @@ _is_valid.argtypes = [ctypes.py_object, ctypes.c_char_p]
 _CAPSULE = type(np.empty(0).__dlpack__())
 
 
-class _Head(ctypes.Structure):
-    """The start of a `DLTensor`."""
+class Managed(ctypes.Structure):
+    """A `DLManagedTensor`."""
 
     _fields_ = [
         ("data", ctypes.c_void_p),
@@ -37,6 +38,12 @@ class _Head(ctypes.Structure):
         ("ndim", ctypes.c_int32),
         ("code", ctypes.c_uint8),
         ("bits", ctypes.c_uint8),
+        ("lanes", ctypes.c_uint16),
+        ("shape", ctypes.POINTER(ctypes.c_int64)),
+        ("strides", ctypes.POINTER(ctypes.c_int64)),
+        ("byte_offset", ctypes.c_uint64),
+        ("context", ctypes.c_void_p),
+        ("deleter", ctypes.c_void_p),
     ]
 
 
@@ -54,9 +61,9 @@ def capsule_of(array: np.ndarray, number: int) -> Any:
         array = array.copy()
     capsule = array.__dlpack__()
     if number == BF16:
-        _head(capsule).code = _BFLOAT
+        managed(capsule).code = BFLOAT
     elif is_bool:
-        _head(capsule).code = _BOOL
+        managed(capsule).code = BOOL
     return capsule
 
 
@@ -96,29 +103,29 @@ def array_of_plain(tensor: Any) -> Optional[Tuple[np.ndarray, int]]:
 
 def is_capsule(tensor: Any) -> bool:
     """Whether this is a capsule that nobody has taken yet."""
-    return bool(_is_valid(tensor, _FRESH))
+    return bool(_is_valid(tensor, FRESH))
 
 
 def device_of(capsule: Any) -> Tuple[int, int]:
     """Type and number of the device that the memory of a capsule belongs to."""
-    head = _head(capsule)
-    return head.device, head.device_number
+    tensor = managed(capsule)
+    return tensor.device, tensor.device_number
 
 
 def _from_capsule(capsule):
-    head = _head(capsule)
-    code = head.code
-    if code == _BOOL or code == _BFLOAT and head.bits == 16:
-        head.code = _UINT
+    tensor = managed(capsule)
+    code = tensor.code
+    if code == BOOL or code == BFLOAT and tensor.bits == 16:
+        tensor.code = UINT
     array = _contiguous(np.from_dlpack(_Capsule(capsule)))
-    if code == _BOOL:
+    if code == BOOL:
         array = array.view(np.bool_)
-    return array, BF16 if code == _BFLOAT else number_of(array.dtype)
+    return array, BF16 if code == BFLOAT else number_of(array.dtype)
 
 
-def _head(capsule):
-    """The start of the tensor in a capsule that nobody has taken, to read and to write."""
-    return _Head.from_address(_get_pointer(capsule, _FRESH))
+def managed(capsule: Any) -> Managed:
+    """The tensor in a capsule that nobody has taken, to read and to write."""
+    return Managed.from_address(_get_pointer(capsule, FRESH))
 
 
 def _contiguous(array):

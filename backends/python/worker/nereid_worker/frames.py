@@ -14,7 +14,7 @@ ASK_READY = 9
 ROOM = 10
 MAP = 11
 UNMAP = 12
-RELEASE_DEVICES = 13
+RELEASE_DEVICE = 13
 READY = 101
 FAILED = 102
 EXECUTED = 103
@@ -38,7 +38,6 @@ DEVICE = INLINE - 1
 HEAD = struct.Struct("<IHHQ")
 BLOCK = struct.Struct("<IIII")
 PLACE = struct.Struct("<QQ")
-NUMBER = struct.Struct("<Q")
 _TENSOR = struct.Struct("<HBB")
 _PADDING = (b"", b"\0" * 7, b"\0" * 6, b"\0" * 5, b"\0" * 4, b"\0" * 3, b"\0" * 2, b"\0")
 

@@ -73,7 +73,7 @@ class Worker:
         self.channel.handlers.update(
             {
                 frames.RELEASE_CHUNKS: self._chunks_released,
-                frames.RELEASE_DEVICES: self._devices_released,
+                frames.RELEASE_DEVICE: lambda _, number, __: self.codec.devices.forget(number),
                 frames.CANCEL: lambda index, frame, _: self.cancelled.add((frame, index)),
                 frames.WATCHED: lambda index, frame, _: self.watched.add((frame, index)),
                 frames.ROOM: self._room_made,
@@ -90,10 +90,6 @@ class Worker:
     def _chunks_released(self, _count, _frame, body):
         for offset in memoryview(body).cast("Q"):
             self.arena.release(offset)
-
-    def _devices_released(self, _count, _frame, body):
-        for number in memoryview(body).cast("Q"):
-            self.codec.devices.forget(number)
 
     def _room_made(self, index, frame, _body):
         if (frame, index) in self.room:
