@@ -37,22 +37,24 @@ HANGS = """
         time.sleep(3600)
 """
 
-# Has a child that it has forked, as many libraries have, and dies when it is sent a 2.
+# Has a child that it has forked, as many libraries have, which may ignore what it is told, and dies
+# when it is sent a 2.
 FORKS = """
     def initialize(self, args):
-        import multiprocessing
-        over = os.path.join(args["model_repository"], "over")
-        multiprocessing.get_context("fork").Process(target=stay, args=(over,), daemon=True).start()
+        import multiprocessing, signal
+        if "deaf" in args["model_name"]:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(3600,))
+        child.daemon = True
+        child.start()
+        with open(os.path.join(args["model_repository"], "children"), "a") as children:
+            print(child.pid, file=children)
 
     def execute(self, requests):
         if pb_utils.get_input_tensor_by_name(requests[0], "IN").as_numpy().flat[0] == 2:
             os.kill(os.getpid(), 9)
         return [pb_utils.InferenceResponse([pb_utils.Tensor("OUT", t.as_numpy())])
                 for r in requests for t in r.inputs()]
-
-def stay(over):
-    while not os.path.exists(over):
-        time.sleep(0.05)
 """
 
 DECOUPLED = """
@@ -89,15 +91,19 @@ def test_a_worker_that_hangs_is_ended_and_says_where(tmp_path):
             assert np.array_equal(infer(server, "hangs"), np.ones((1, 4)))
 
 
-def test_a_worker_that_dies_although_its_child_lives(tmp_path):
-    python_model(tmp_path, "forks", HEAD + FORKS)
-    try:
-        with Server(tmp_path) as server:
-            for _ in range(2):
-                assert "was ended by signal 9" in refusal(server, "forks", 2)
-                assert np.array_equal(infer(server, "forks"), np.ones((1, 4)))
-    finally:
-        (tmp_path / "forks" / "over").touch()
+@pytest.mark.parametrize("model", ["forks", "forks_deaf"])
+def test_a_worker_that_dies_although_its_child_lives(tmp_path, model):
+    """It starts again, and its children end."""
+    python_model(tmp_path, model, HEAD + FORKS)
+    with Server(tmp_path) as server:
+        for _ in range(2):
+            assert "was ended by signal 9" in refusal(server, model, 2)
+            assert np.array_equal(infer(server, model), np.ones((1, 4)))
+        children = [int(pid) for pid in (tmp_path / model / "children").read_text().split()]
+        assert len(children) == 3
+        server.wait_for(lambda: not any(map(_alive, children[:2])))
+        assert _alive(children[2])
+    assert not _alive(children[2])
 
 
 def test_the_server_stops_although_a_worker_hangs(tmp_path):

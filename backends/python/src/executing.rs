@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use nereid_arena::Arena;
 use nereid_backend::Batch;
-use nereid_inference::{Cancellation, Error, Request, Response, Result, Trace, Watch};
+use nereid_inference::{Cancellation, Error, Request, Response, Result, Tensor, Trace, Watch};
 
 use crate::tensors::{shared_bytes, slice_at};
 
@@ -16,6 +16,8 @@ pub(crate) struct Executing {
     requests: Vec<Option<Request>>,
     /// The instance's place; given back when `execute` has returned.
     batch: Option<Batch>,
+    /// Inputs of requests that had their last response while `execute` goes on, and may read them.
+    answered: Vec<Tensor>,
     /// The model asked about these requests' cancellation.
     watches: Vec<Watch>,
     /// It runs in the middle of another batch, which waits for it.
@@ -43,7 +45,7 @@ impl Executing {
     pub(crate) fn new(mut batch: Batch, nested: bool) -> Self {
         batch.mark_input_ready();
         let requests = batch.requests.drain(..).map(Some).collect();
-        Self { requests, batch: Some(batch), watches: Vec::new(), nested }
+        Self { requests, batch: Some(batch), answered: Vec::new(), watches: Vec::new(), nested }
     }
 
     /// A tensor that an input of this batch holds.
@@ -53,7 +55,8 @@ impl Executing {
 
     /// Inputs that lie in shared memory.
     pub(crate) fn shared_inputs<'a>(&'a self, arena: &'a Arena) -> impl Iterator<Item = &'a Bytes> {
-        self.requests.iter().flatten().flat_map(|request| shared_bytes(arena, &request.inputs))
+        let open = self.requests.iter().flatten().map(|request| request.inputs.as_slice());
+        open.chain([self.answered.as_slice()]).flat_map(|inputs| shared_bytes(arena, inputs))
     }
 
     /// What requests made on behalf of this batch take over from it.
@@ -128,17 +131,21 @@ impl Executing {
         }
     }
 
-    /// `execute` of a decoupled model has returned; its responses may still come.
+    /// `execute` has returned; responses of a decoupled model may still come.
     pub(crate) fn give_back_place(&mut self) -> Option<Batch> {
+        self.answered.clear();
         self.batch.take()
     }
 
-    /// One response of a decoupled model.
+    /// One response that a model has sent by itself.
     pub(crate) fn respond(&mut self, index: usize, response: Option<Result<Response>>, last: bool) {
         let Some(slot) = self.requests.get_mut(index) else { return };
         let Some(mut request) = slot.take() else { return };
         let response = response.map(|response| wanted(&request, response));
         request.responder.times.computed.get_or_insert_with(Instant::now);
+        if last && self.batch.is_some() {
+            self.answered.append(&mut request.inputs);
+        }
         match (response, last) {
             (Some(response), true) => request.responder.answer(response),
             (None, true) => request.responder.finish(),

@@ -6,7 +6,9 @@ use std::io;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{
+    Pid, Signal, WaitOptions, kill_process, kill_process_group, test_kill_process_group, waitpgid,
+};
 use tokio::process::Child;
 
 use crate::link::Link;
@@ -19,6 +21,8 @@ pub(crate) const EXIT_LIMIT: Duration = Duration::from_secs(2);
 const READ_LIMIT: Duration = Duration::from_millis(100);
 /// How long it may take to write down where it hangs.
 const ABORT_LIMIT: Duration = Duration::from_secs(1);
+/// How long what a worker has started may go on after it has ended, to clean up.
+const ORPHAN_LIMIT: Duration = Duration::from_millis(500);
 
 /// Ends when the worker has not become ready in time.
 pub(crate) async fn late_start(link: &Link, limit: Option<Duration>) {
@@ -86,6 +90,25 @@ pub(crate) async fn kill(child: &mut Child) -> io::Result<ExitStatus> {
     child.wait().await
 }
 
-fn pid(child: &Child) -> Option<Pid> {
+/// Ends what a worker that has ended leaves behind: a process may hold the memory of a GPU that its
+/// successor needs. One that has made itself a group of its own goes on.
+pub(crate) async fn end_orphans(group: Pid) {
+    let _ = kill_process_group(group, Signal::TERM);
+    let since = Instant::now();
+    loop {
+        // They are this process's own now if it is the first of a container.
+        while let Ok(Some(_)) = waitpgid(group, WaitOptions::NOHANG) {}
+        if test_kill_process_group(group).is_err() {
+            return;
+        }
+        if since.elapsed() > ORPHAN_LIMIT {
+            let _ = kill_process_group(group, Signal::KILL);
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+pub(crate) fn pid(child: &Child) -> Option<Pid> {
     Pid::from_raw(i32::try_from(child.id()?).ok()?)
 }

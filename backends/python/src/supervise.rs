@@ -12,6 +12,7 @@ use nereid_inference::{Buffer, Error, Parameter, Response, Result, Tensor};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::Child;
+use tokio::task::JoinHandle;
 
 use crate::custom_metrics::CustomMetrics;
 use crate::executing::Returned;
@@ -46,14 +47,22 @@ pub(crate) async fn supervise(link: Arc<Link>, launch: Launch, report: mpsc::Sen
             ready: false,
             useful: false,
             metrics: CustomMetrics::default(),
+            orphans: None,
         };
         let error = run.until_end(&launch).await;
-        let (was_ready, useful) = (run.ready, run.useful);
+        let (was_ready, useful, orphans) = (run.ready, run.useful, run.orphans);
+        let orphans = async {
+            if let Some(orphans) = orphans {
+                let _ = orphans.await;
+            }
+        };
         if link.is_stopping() {
+            orphans.await;
             return link.worker_ended(&Error::unavailable("the model was unloaded"), false);
         }
         if let Some(report) = report.take() {
             link.worker_ended(&error, false);
+            orphans.await;
             let _ = report.send(Err(error));
             return;
         }
@@ -62,6 +71,7 @@ pub(crate) async fn supervise(link: Arc<Link>, launch: Launch, report: mpsc::Sen
         back_off = if steady { Duration::ZERO } else { longer(back_off) };
         let at_once = was_ready && back_off <= Duration::from_millis(200);
         link.worker_ended(&error, at_once);
+        orphans.await;
         tokio::select! {
             () = tokio::time::sleep(back_off) => {}
             () = link.stopped.notified() => return,
@@ -84,6 +94,8 @@ struct Run<'a> {
     useful: bool,
     /// Its model's own.
     metrics: CustomMetrics,
+    /// Ends what it has left behind.
+    orphans: Option<JoinHandle<()>>,
 }
 
 /// Why reading from a worker came to an end.
@@ -111,6 +123,7 @@ impl Run<'_> {
         };
         let Launched { mut child, requests, answers, span, init } = launched;
         let logs = self.follow_output(&mut child);
+        let group = limits::pid(&child);
         if !self.link.start_worker(self.generation, requests.clone(), span, &init) {
             return Error::unavailable("the model was unloaded");
         }
@@ -133,6 +146,7 @@ impl Run<'_> {
             End::GivenUp => limits::kill(&mut child).await,
             _ => limits::end(&mut child).await,
         };
+        self.orphans = group.map(|group| tokio::spawn(limits::end_orphans(group)));
         let _ = tokio::time::timeout(EXIT_LIMIT, logs).await;
         let fate = match end {
             End::Failed(error) => return error,
@@ -160,7 +174,7 @@ impl Run<'_> {
     }
 
     /// Passes what the model prints on to the log.
-    fn follow_output(&self, child: &mut Child) -> tokio::task::JoinHandle<()> {
+    fn follow_output(&self, child: &mut Child) -> JoinHandle<()> {
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let link = self.link.clone();
         tokio::spawn(async move {

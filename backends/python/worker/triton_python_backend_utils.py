@@ -100,6 +100,24 @@ class Logger:
         Logger.log(message, Logger.VERBOSE)
 
 
+# Messages name the classes as Triton's do, and so do pickled objects.
+for _class in (
+    InferenceRequest,
+    InferenceResponse,
+    InferenceResponseSender,
+    InferenceTrace,
+    Logger,
+    Metric,
+    MetricFamily,
+    PreferredMemory,
+    Tensor,
+    TritonError,
+    TritonModelException,
+):
+    _class.__module__ = "c_python_backend_utils"
+del _class
+
+
 def get_model_dir() -> str:
     """The folder of the version that is being served, where its `model.py` lies."""
     if _importing.version_dir is None:

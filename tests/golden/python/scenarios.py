@@ -26,7 +26,7 @@ PLAIN = "returns", "default_sender", "api", "bls"
 # Lines of a traceback that are not the model's.
 FOREIGN = r"  (/[^ ]*/lib/python3|/[^ ]*triton_python_backend_utils|<frozen )[^(]*\(\d+\): \w+\\n"
 # What differs from one server, machine or run to another.
-OWN = r" at 0x[0-9a-f]+|c_python_backend_utils\.|nereid_worker\.\w+\.|(?<=environment of )[^)]+"
+OWN = r" at 0x[0-9a-f]+|(?<=environment of )[^)]+"
 
 
 def repository(folder):

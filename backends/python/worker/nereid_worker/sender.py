@@ -19,14 +19,12 @@ class InferenceResponseSender:
         self._index = index
         self._decoupled = decoupled
         self._sent = 0
+        # Whether the last response has gone, and whether the model may send nothing more.
+        self._answered = False
         self._closed = False
 
     def send(self, response: Optional[InferenceResponse] = None, flags: int = 0) -> None:
         """Sends a response; flag TRITONSERVER_RESPONSE_COMPLETE_FINAL (1) ends the request."""
-        if self._closed:
-            raise TritonModelException(
-                "Unable to send response. Response sender has been closed."
-            )
         if flags not in (0, _FINAL):
             raise TritonModelException("Unable to send response. Unsupported flag provided.")
         if response is not None and not isinstance(response, InferenceResponse):
@@ -36,13 +34,22 @@ class InferenceResponseSender:
                 "Inference Response object must be provided when the response flags is set to zero."
             )
         if not self._decoupled:
-            self._check_single(response, flags)
+            self._check_single(response)
+        if self._closed:
+            raise TritonModelException(
+                "Unable to send response. Response sender has been closed."
+            )
+        if self._answered:
+            # What ends a request that its only response has ended.
+            self._closed = True
+            return
         if response is not None:
             self._worker.wait_for_room(self._frame, self._index)
             self._sent += 1
-        self._closed = flags == _FINAL or not self._decoupled and self._sent > 0
-        extras = {"request": self._index, "last": self._closed}
-        if self._closed:
+        self._closed = flags == _FINAL
+        self._answered = self._closed or not self._decoupled
+        extras = {"request": self._index, "last": self._answered}
+        if self._answered:
             self._worker.room.pop((self._frame, self._index), None)
         codec = self._worker.codec
         if response is None:
@@ -51,24 +58,28 @@ class InferenceResponseSender:
             block = codec.encode_response(response, extras)
         self._worker.channel.send(frames.frame(frames.RESPONSE, self._frame, 1, block))
 
-    def _check_single(self, response, flags):
-        if response is None:
+    def _check_single(self, response):
+        if response is None and self._sent == 0:
             raise TritonModelException(
                 "Unable to send response. Non-decoupled model cannot send complete final before "
                 "sending a response."
+            )
+        if response is not None and self._sent > 0:
+            raise TritonModelException(
+                "Unable to send response. Non-decoupled model cannot send more than one response."
             )
 
     def _close(self) -> None:
         """Nothing more is sent by this one: `execute` has returned the response, or the request
         comes again, with another sender."""
-        self._closed = True
+        self._answered = self._closed = True
 
     def is_cancelled(self) -> bool:
         """Whether the client does not want the answer any more."""
         return self._worker.is_cancelled(self._frame, self._index)
 
     def __del__(self):
-        if self._closed:
+        if self._answered:
             return
         self._worker.room.pop((self._frame, self._index), None)
         # Nobody can end this request any more; its client would wait for ever.

@@ -10,12 +10,13 @@ from fake_server import WORKER_DIR
 sys.path.insert(0, WORKER_DIR)
 pb_utils = importlib.import_module("triton_python_backend_utils")
 ResponseIterator = importlib.import_module("nereid_worker.calls").ResponseIterator
+OURS = "triton_python_backend_utils", "c_python_backend_utils", "nereid_worker"
 
 PUBLIC = {
     name: value
     for name, value in {**vars(pb_utils), "ResponseIterator": ResponseIterator}.items()
     if not name.startswith("_") and (inspect.isclass(value) or inspect.isfunction(value))
-    if value.__module__.startswith(("triton_python_backend_utils", "nereid_worker"))
+    if value.__module__.startswith(OURS)
 }
 FUNCTIONS = {
     "%s.%s" % (owner, name) if owner else name: function

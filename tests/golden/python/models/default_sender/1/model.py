@@ -42,6 +42,19 @@ class TritonPythonModel:
         request.get_response_sender().send(response(1), FINAL)
         return [response(2)]
 
+    def case_more_than_one(self, request):
+        sender, self.told = request.get_response_sender(), []
+        sender.send(response(1))
+        for more in ([response(2)], [response(2), FINAL], [None, FINAL], [None, FINAL], [response(2)]):
+            try:
+                sender.send(*more)
+            except Exception as error:
+                self.told.append("%s: %s" % (type(error).__name__, error))
+
+    def case_what_it_was_told(self, request):
+        error = pb_utils.TritonError("; ".join(self.told))
+        request.get_response_sender().send(pb_utils.InferenceResponse(error=error), FINAL)
+
     def say(self, sender, error):
         text = "%s: %s" % (type(error).__name__, error)
         sender.send(pb_utils.InferenceResponse(error=pb_utils.TritonError(text)), FINAL)
