@@ -228,8 +228,7 @@ impl Model for PythonModel {
             &self.environment,
         );
         let (host, peers) = (self.host.clone(), self.peers.clone());
-        let link =
-            Arc::new(Link::new(&self.source, placement, host, peers, self.options.threads == 1));
+        let link = Arc::new(Link::new(&self.source, placement, host, peers));
         let starting = Arc::downgrade(&link);
         let ending = self.host.ending.watch(move || {
             if let Some(link) = starting.upgrade() {

@@ -54,7 +54,7 @@ impl Executing {
     }
 
     /// Inputs that lie in shared memory.
-    pub(crate) fn shared_inputs<'a>(&'a self, arena: &'a Arena) -> impl Iterator<Item = &'a Bytes> {
+    fn shared_inputs<'a>(&'a self, arena: &'a Arena) -> impl Iterator<Item = &'a Bytes> {
         let open = self.requests.iter().flatten().map(|request| request.inputs.as_slice());
         open.chain([self.answered.as_slice()]).flat_map(|inputs| shared_bytes(arena, inputs))
     }

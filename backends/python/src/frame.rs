@@ -67,8 +67,6 @@ pub(crate) const KEEP: u16 = 114;
 pub(crate) const READY_STATE: u16 = 113;
 /// Answers [`MAP`]: the count is 1 if the region is mapped.
 pub(crate) const MAPPED: u16 = 115;
-/// The model needs inputs of its own: no more of them in the memory of clients.
-pub(crate) const COPY_INPUTS: u16 = 116;
 
 /// Location of a tensor whose bytes stand in the frame itself.
 pub(crate) const INLINE: u64 = u64::MAX;

@@ -46,8 +46,6 @@ pub(crate) struct Link {
     /// The outputs that are the states of sequences.
     states: Vec<String>,
     decoupled: bool,
-    /// Its worker runs one batch after the other.
-    sequential: bool,
     /// Among the instances of the model.
     pub(crate) index: usize,
     pub(crate) host: Host,
@@ -110,7 +108,6 @@ impl Link {
         placement: &Placement,
         host: Host,
         peers: Arc<Peers>,
-        sequential: bool,
     ) -> Self {
         Self {
             name: placement.name.clone(),
@@ -118,7 +115,6 @@ impl Link {
             outputs: source.config.output.iter().map(|output| output.name.clone()).collect(),
             states: source.config.hidden_states().map(|state| state.output_name.clone()).collect(),
             decoupled: source.config.decoupled(),
-            sequential,
             index: placement.index,
             host,
             peers,
@@ -248,7 +244,7 @@ impl Link {
             pipe,
             span,
             unsent: Vec::new(),
-            in_place: InPlace::new(self.decoupled, self.sequential),
+            in_place: InPlace::new(self.decoupled),
             lent: HashMap::new(),
             lent_devices: HashMap::new(),
             open_calls: HashMap::new(),

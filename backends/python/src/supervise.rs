@@ -17,9 +17,9 @@ use tokio::task::JoinHandle;
 use crate::custom_metrics::CustomMetrics;
 use crate::executing::Returned;
 use crate::frame::{
-    Block, Broken, CALL, CANCEL_CALL, CONTROL, COPY_INPUTS, EXECUTED, FAILED, FINALIZED, Frame,
-    KEEP, LOG, MAPPED, METRIC, READY, READY_STATE, RELEASE_ANSWERS, RESPONSE, TensorData, WATCH,
-    read_block, read_frame, read_numbers,
+    Block, Broken, CALL, CANCEL_CALL, CONTROL, EXECUTED, FAILED, FINALIZED, Frame, KEEP, LOG,
+    MAPPED, METRIC, READY, READY_STATE, RELEASE_ANSWERS, RESPONSE, TensorData, WATCH, read_block,
+    read_frame, read_numbers,
 };
 use crate::launch::{Launch, Launched};
 use crate::limits::EXIT_LIMIT;
@@ -254,10 +254,6 @@ impl Run<'_> {
             }
             MAPPED => {
                 self.link.region_mapped(frame.id, frame.count == 1);
-                Ok(())
-            }
-            COPY_INPUTS => {
-                self.link.copy_inputs();
                 Ok(())
             }
             READY_STATE => {

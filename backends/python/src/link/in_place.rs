@@ -1,29 +1,23 @@
 //! Inputs that a worker reads where clients have put them, in regions of their own.
 //!
-//! A worker maps a region privately, so that what a model writes to an input stays the model's, and
-//! looks after every request whether it did. It is asked to map a region when the first input in it
-//! comes. Until it says that it has, and once it has said that its model writes to inputs or holds
-//! on to them, inputs are copied into the arena, as are those over the same pages as another input
-//! that is read at the same time.
+//! A worker is asked to map a region when the first input in it comes. Until it says that it has,
+//! inputs are copied into the arena. What a model writes stays its own: that is the worker's affair.
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use nereid_arena::{ARENA_THRESHOLD, Arena, ClientRegion, region_of};
 use nereid_backend::Batch;
 use nereid_inference::Buffer;
 
-use super::{Link, Phase, State, is_nested};
+use super::{Link, Phase, State};
 use crate::frame::{MAP, UNMAP, begin_frame, end_frame};
 use crate::tensors::is_shared;
 
 /// What one worker knows of the regions of clients.
 pub(super) struct InPlace {
+    /// There is to be nothing in place.
     refused: bool,
-    /// The worker runs one batch after the other.
-    sequential: bool,
     /// By location.
     regions: HashMap<u64, Known>,
 }
@@ -40,10 +34,9 @@ enum Known {
 }
 
 impl InPlace {
-    /// `refused`: there is to be nothing in place. A decoupled model may go on with its inputs when
-    /// the client has had all answers.
-    pub(crate) fn new(refused: bool, sequential: bool) -> Self {
-        Self { refused, sequential, regions: HashMap::new() }
+    /// A decoupled model may go on with its inputs when the client has had all answers.
+    pub(crate) fn new(decoupled: bool) -> Self {
+        Self { refused: decoupled, regions: HashMap::new() }
     }
 
     /// Whether the worker is to hear of a region now.
@@ -61,23 +54,13 @@ impl InPlace {
     pub(crate) fn forget(&mut self, location: u64) {
         self.regions.remove(&location);
     }
-
-    pub(crate) fn refuse(&mut self) {
-        self.refused = true;
-    }
 }
 
 impl State {
     pub(super) fn plan(&self, arena: &Arena, batch: &Batch) -> Plan {
         let ready = matches!(self.phase, Phase::Ready);
         let in_place = self.worker.as_ref().filter(|_| ready).map(|worker| &worker.in_place);
-        // What a batch leaves behind has been cleared away before the next one begins.
-        let alone = in_place.is_some_and(|in_place| in_place.sequential) && !is_nested(batch);
-        let running = || {
-            let others = self.executing.values().filter(move |_| !alone);
-            others.flat_map(|running| running.shared_inputs(arena))
-        };
-        Plan::of(arena, batch, in_place, running)
+        Plan::of(arena, batch, in_place)
     }
 }
 
@@ -119,13 +102,6 @@ impl Link {
             worker.in_place.answered(location, mapped);
         }
     }
-
-    /// The model needs inputs of its own.
-    pub(crate) fn copy_inputs(&self) {
-        if let Some(worker) = &mut self.lock().worker {
-            worker.in_place.refuse();
-        }
-    }
 }
 
 /// What must happen before a worker can have a batch.
@@ -138,31 +114,13 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// `running`: the shared memory of what the worker runs at the same time. `in_place` is `None`
-    /// where no worker is ready.
-    pub(crate) fn of<'a, I: Iterator<Item = &'a Bytes>>(
-        arena: &Arena,
-        batch: &Batch,
-        in_place: Option<&InPlace>,
-        running: impl Fn() -> I,
-    ) -> Self {
+    /// `in_place` is `None` where no worker is ready.
+    fn of(arena: &Arena, batch: &Batch, in_place: Option<&InPlace>) -> Self {
         let mut plan = Self::default();
-        let mut taken: Option<Vec<Range<u64>>> = None;
         for (request, inputs) in batch.requests.iter().map(|request| &request.inputs).enumerate() {
             for (input, data) in inputs.iter().map(|tensor| &tensor.data).enumerate() {
-                if data.len() < ARENA_THRESHOLD || is_shared(arena, data) {
-                    continue;
-                }
-                let pages = plan.pages(data, in_place).filter(|pages| {
-                    // A model that writes to one of two inputs over the same pages would change
-                    // the other.
-                    let taken =
-                        taken.get_or_insert_with(|| running().filter_map(pages_of).collect());
-                    let free = taken.iter().all(|t| t.end <= pages.start || pages.end <= t.start);
-                    taken.push(pages.clone());
-                    free
-                });
-                if pages.is_none() {
+                let stays = data.len() < ARENA_THRESHOLD || is_shared(arena, data);
+                if !stays && !plan.is_in_place(data, in_place) {
                     plan.copies.push((request, input));
                 }
             }
@@ -170,27 +128,19 @@ impl Plan {
         plan
     }
 
-    /// The pages of an input that can be read in place.
-    fn pages(&mut self, data: &Buffer, in_place: Option<&InPlace>) -> Option<Range<u64>> {
-        let (Buffer::One(bytes), Some(in_place)) = (data, in_place) else { return None };
-        let (region, location) = region_of(bytes).filter(|_| !in_place.refused)?;
+    /// Whether the worker sees an input in its client's region.
+    fn is_in_place(&mut self, data: &Buffer, in_place: Option<&InPlace>) -> bool {
+        let (Buffer::One(bytes), Some(in_place)) = (data, in_place) else { return false };
+        let Some((region, _)) = region_of(bytes).filter(|_| !in_place.refused) else {
+            return false;
+        };
         match in_place.regions.get(&region.file().location) {
-            Some(Known::Mapped) => Some(pages_at(location, bytes.len())),
-            Some(Known::Asked { .. } | Known::Failed) => None,
+            Some(Known::Mapped) => true,
+            Some(Known::Asked { .. } | Known::Failed) => false,
             None => {
                 self.unknown.push(region);
-                None
+                false
             }
         }
     }
-}
-
-/// The pages over which bytes lie in a client's region, if they do, by location.
-fn pages_of(bytes: &Bytes) -> Option<Range<u64>> {
-    region_of(bytes).map(|(_, location)| pages_at(location, bytes.len()))
-}
-
-fn pages_at(location: u64, len: usize) -> Range<u64> {
-    let page = rustix::param::page_size() as u64;
-    location - location % page..(location + len as u64).next_multiple_of(page)
 }

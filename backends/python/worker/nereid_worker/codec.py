@@ -9,7 +9,7 @@ import weakref
 
 import numpy as np
 
-from nereid_worker import device, errors, frames, regions, tensor
+from nereid_worker import device, errors, frames, lent, tensor
 from nereid_worker.datatypes import STRING
 
 _INLINE_BELOW = 1 << 16
@@ -27,10 +27,11 @@ class Codec:
 
     def __init__(self, arena, release):
         self.arena = arena
-        self.regions = regions.Regions()
+        self.lent = lent.Lent(arena)
         self.devices = device.Devices(release)
         self._release = release
-        self._lent = {}
+        # By the number of an answer to a call: what lives of its tensors.
+        self._answers = {}
         self._kept = itertools.count(_KEPT)
         # The starts of blocks written before, and the tensors of blocks read before: most requests
         # of a model look alike but for their numbers.
@@ -96,9 +97,7 @@ class Codec:
         if not array.flags.c_contiguous:
             array = np.ascontiguousarray(array)
         address = array.__array_interface__["data"][0]
-        offset = self.arena.offset_of(address, array.nbytes)
-        if offset is None:
-            offset = self.regions.location_of(address, array.nbytes)
+        offset = self.lent.location_of(address, array.nbytes)
         if offset is None:
             offset = self.arena.allocate(array.nbytes)
             taken.append(offset)
@@ -177,53 +176,54 @@ class Codec:
                 memory = self.devices.receive(described, length)
                 data += device.DESCRIBED.size
             else:
-                owner = self.arena if location < self.arena.length else self.regions
-                memory = owner.lend(location, length)
-                if borrowed is not None:
-                    borrowed.append((memory, location, length))
+                memory = self.lent.lend(location, length)
+                address = ctypes.addressof(memory) if isinstance(memory, ctypes.Array) else None
                 if lender is not None:
-                    self._lent.setdefault(lender, []).append(None)
-                    weakref.finalize(memory, self._dropped, lender).atexit = False
+                    self._answers.setdefault(lender, []).append(None)
+                    weakref.finalize(memory, self._dropped, lender, address).atexit = False
+                elif address is not None:
+                    borrowed.append((memory, address, location, length))
             tensors.append(tensor.received(name, number, shape, memory))
         return tensors, extras, at + block_len
 
     def keep(self, frame_id, borrowed):
-        """The frames that ask for inputs in `borrowed` that the model holds on to; they are given
+        """The frame that asks for inputs in `borrowed` that the model holds on to; they are given
         back when it drops them. Empty if it holds on to none."""
-        numbers, needs_own = [], False
+        numbers = []
         while borrowed:
-            memory, location, length = borrowed.pop()
+            memory, address, location, length = borrowed.pop()
             # This name, and the argument of getrefcount.
             kept = sys.getrefcount(memory) > 2
-            if location >= self.arena.length:
-                needs_own |= self.regions.settle(memory, location, length, kept)
-            elif kept:
+            if kept and location < self.arena.length:
                 number = next(self._kept)
                 numbers += (number, location, length)
-                weakref.finalize(memory, self._release, number).atexit = False
-        asked = frames.frame(frames.COPY_INPUTS, frame_id) if needs_own else b""
-        if numbers:
-            body = struct.pack("<%dQ" % len(numbers), *numbers)
-            asked += frames.frame(frames.KEEP, frame_id, 0, body)
-        return asked
+                weakref.finalize(memory, self._given_back, number, address).atexit = False
+                continue
+            if kept:
+                self.lent.own(memory)
+            self.lent.settle(address, kept)
+        if not numbers:
+            return b""
+        return frames.frame(frames.KEEP, frame_id, 0, struct.pack("<%dQ" % len(numbers), *numbers))
 
     def own(self, tensors):
-        """Makes inputs the model's own before their request is over. Whether one was not."""
-        changed = False
+        """Makes inputs of clients the model's own before their request is over."""
         for one in tensors:
-            memory = one._data
-            if isinstance(memory, ctypes.Array):
-                address = ctypes.addressof(memory)
-                if self.arena.offset_of(address, len(memory)) is None:
-                    regions.own(memory)
-                    changed = True
-        return changed
+            if isinstance(one._data, ctypes.Array):
+                self.lent.own(one._data)
 
-    def _dropped(self, lender):
+    def _given_back(self, number, address):
+        """The last view of an input that was kept is gone."""
+        self.lent.settle(address)
+        self._release(number)
+
+    def _dropped(self, lender, address):
         """The last view of one tensor of an answer is gone. Runs in whatever thread dropped it."""
-        left = self._lent[lender]
+        if address is not None:
+            self.lent.settle(address)
+        left = self._answers[lender]
         left.pop()
-        if not left and self._lent.pop(lender, None) is not None:
+        if not left and self._answers.pop(lender, None) is not None:
             self._release(lender)
 
 

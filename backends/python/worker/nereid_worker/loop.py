@@ -78,7 +78,7 @@ class Worker:
                 frames.WATCHED: lambda index, frame, _: self.watched.add((frame, index)),
                 frames.ROOM: self._room_made,
                 frames.MAP: self._region_told,
-                frames.UNMAP: lambda _, location, __: self.codec.regions.unmap(location),
+                frames.UNMAP: lambda _, location, __: self.codec.lent.unmap(location),
                 frames.FINALIZE: self._finalize_asked,
             }
         )
@@ -96,7 +96,7 @@ class Worker:
             self.room[frame, index] += 1
 
     def _region_told(self, _count, location, body):
-        mapped = self.codec.regions.map(location, *memoryview(body).cast("Q"))
+        mapped = self.codec.lent.map(location, *memoryview(body).cast("Q"))
         self.channel.later(frames.frame(frames.MAPPED, location, int(mapped)))
 
     def _finalize_asked(self, *_):
@@ -110,8 +110,8 @@ class Worker:
         if window is not None:
             self.room[request._frame, request._index] = window
         # The client may have its answer, and use its memory again, while `execute` goes on.
-        if not self.state.decoupled and self.codec.own(request._inputs):
-            self.channel.later(frames.frame(frames.COPY_INPUTS, 0))
+        if not self.state.decoupled:
+            self.codec.own(request._inputs)
         return InferenceResponseSender(self, request._frame, request._index, self.state.decoupled)
 
     def wait_for_room(self, frame, index):

@@ -1,17 +1,15 @@
 """The arena: memory shared with the server, and the part of it that this worker allocates in."""
 
-import ctypes
 import mmap
 import threading
 
 
 class Arena:
-    """Maps the whole arena once; tensors are looked at in place."""
+    """Maps the whole arena to write tensors into."""
 
     def __init__(self, fd, length):
+        self.descriptor = fd
         self.map = mmap.mmap(fd, length, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
-        self.view = memoryview(self.map)
-        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.map))
         self.length = length
         self._next = self._end = 0
         self._free = {}
@@ -23,11 +21,6 @@ class Arena:
         """Gives this worker the range that it may allocate in."""
         self._next = offset
         self._end = offset + length
-
-    def offset_of(self, address, length):
-        """Where memory lies in the arena, or None."""
-        offset = address - self.address
-        return offset if 0 <= offset and offset + length <= self.length else None
 
     def allocate(self, length):
         """A chunk of the span; it stays taken until the server releases it."""
@@ -51,14 +44,6 @@ class Arena:
                 offset = self._free[size].pop()
             self._class_of[offset] = size
         return offset
-
-    def lend(self, offset, length):
-        """Memory at `offset` as an object that every array over it keeps alive.
-
-        Not a memoryview: numpy keeps what a memoryview looks at, not the memoryview itself, so
-        that one would die while arrays over it live.
-        """
-        return (ctypes.c_char * length).from_buffer(self.map, offset)
 
     def release(self, offset):
         """The server has dropped the tensor at `offset`."""

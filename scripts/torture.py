@@ -1,0 +1,218 @@
+#!/usr/bin/env python3
+"""Sends tensors through Python models in every way that memory can go, and looks at every number.
+
+    .venv/bin/python scripts/torture.py [--seconds 60] [--clients 8] [--kills 0] [--seed 1]
+
+Every request's tensor is filled with a number of its own, and every model says what becomes of it.
+Models return their inputs, parts of them and what they have written to, keep them, read them behind
+their answers, send them on to each other, in threads and in coroutines. Clients send and take tensors
+of all sizes over HTTP and gRPC, in messages and through shared memory, which they use again as soon
+as they have an answer. With `--kills` so many workers are killed a minute. Ends with an error if
+a client or a model has seen another number than it should have.
+"""
+
+import argparse
+import collections
+import os
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import tritonclient.grpc as grpcclient
+import tritonclient.http as httpclient
+import tritonclient.utils.shared_memory as shm
+from tritonclient.utils import InferenceServerException
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from harness import Server, write_model  # noqa: E402
+from models import config  # noqa: E402
+
+HEAD = """
+import asyncio, collections, concurrent.futures, os, random, time
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+
+def out(x):
+    return pb_utils.InferenceResponse([pb_utils.Tensor("OUT", x)])
+
+def check(x, number, where):
+    if not np.all(x == number):
+        with open(os.path.join(os.path.dirname(__file__), "..", "..", "wrong"), "a") as wrong:
+            print("%s: %s instead of %s" % (where, np.unique(x)[:5], number), file=wrong)
+
+def pause():
+    time.sleep(random.choice([0, 0, 0.0005, 0.003]))
+
+def call(model, tensor):
+    tensor = pb_utils.Tensor("IN", tensor.as_numpy()) if tensor.name() != "IN" else tensor
+    return pb_utils.InferenceRequest(
+        model_name=model, inputs=[tensor], requested_output_names=["OUT"])
+
+def result(response, what):
+    if response.has_error():
+        raise pb_utils.TritonModelException("%s: %s" % (what, response.error().message()))
+    return pb_utils.get_output_tensor_by_name(response, "OUT")
+
+class Kept:
+    def __init__(self, where):
+        self.where, self.arrays = where, collections.deque()
+
+    def keep(self, x, number):
+        self.arrays.append((x, number))
+        for x, number in list(self.arrays):
+            check(x, number, self.where)
+        while len(self.arrays) > 5:
+            self.arrays.popleft()
+
+class TritonPythonModel:
+    def initialize(self, args):
+        self.name = args["model_name"]
+        self.kept = Kept(self.name)
+        self.pool = concurrent.futures.ThreadPoolExecutor(4)
+
+    def execute(self, requests):
+        return [self.one(r, r.inputs()[0].as_numpy()) for r in requests]
+"""
+
+CHAINS = """
+CHAINS = ["identity", "adds"], ["writes", "part", "writes"], ["early", "keeps"], ["native", "writes"], [
+    "reversed", "identity", "identity"], ["keeps", "part", "early", "adds"], ["batches", "native"]
+"""
+
+# What each model does, and options of its configuration.
+MODELS = {
+    "identity": ("""
+    def one(self, r, x):
+        return out(x)
+    """, {}),
+    "part": ("""
+    def one(self, r, x):
+        return out(x[len(x) // 2:])
+    """, {}),
+    "reversed": ("""
+    def one(self, r, x):
+        return out(x[::-1])
+    """, {}),
+    "adds": ("""
+    def one(self, r, x):
+        return out(x + 1)
+    """, {}),
+    "writes": ("""
+    def one(self, r, x):
+        x += 1
+        return out(x)
+    """, {}),
+    "batches": ("""
+    def one(self, r, x):
+        return out(x)
+    """, {"max_batch_size": 4, "more": "dynamic_batching { max_queue_delay_microseconds: 1000 }"}),
+    "keeps": ("""
+    def one(self, r, x):
+        self.kept.keep(x, x[0].copy())
+        return out(x)
+    """, {}),
+    "early": ("""
+    def one(self, r, x):
+        number = x[0].copy()
+        r.get_response_sender().send(out(x), FINAL)
+        pause()
+        check(x, number, "early")
+        x += 1
+        self.kept.keep(x, number + 1)
+    """, {}),
+    "later": ("""
+    def execute(self, requests):
+        for r in requests:
+            self.pool.submit(self.answer, r, r.get_response_sender(), r.inputs()[0].as_numpy())
+
+    def answer(self, r, sender, x):
+        number = x[0].copy()
+        for _ in range(3):
+            pause()
+            check(x, number, "later")
+            sender.send(out(x))
+        sender.send(flags=FINAL)
+        pause()
+        check(x, number, "later, after its answers")
+    """, {"more": "model_transaction_policy { decoupled: true }"}),
+    "chain": ("""
+    def one(self, r, x):
+        number, tensor, given = x[0].copy(), r.inputs()[0], []
+        for model in CHAINS[int(number) % len(CHAINS)]:
+            tensor = result(call(model, tensor).exec(), model)
+            given.append((tensor.as_numpy(), tensor.as_numpy()[0].copy()))
+        pause()
+        check(x, number, "chain, its input")
+        for array, first in given:
+            check(array, first, "chain, what it was given")
+        self.kept.keep(*given[0])
+        return out(tensor.as_numpy())
+    """, {}),
+    "gathers": ("""
+    async def execute(self, requests):
+        return [await self.one(r, r.inputs()[0].as_numpy()) for r in requests]
+
+    async def one(self, r, x):
+        number = x[0].copy()
+        calls = [call(m, r.inputs()[0]).async_exec() for m in ("adds", "writes", "identity", "keeps")]
+        given = [result(response, "gathered").as_numpy() for response in await asyncio.gather(*calls)]
+        check(x, number, "gathers, its input")
+        for array, more in zip(given, (1, 1, 0, 0)):
+            check(array, number + more, "gathers")
+        return out(given[1])
+    """, {"more": 'parameters { key: "EXECUTE_THREADS" value: { string_value: "4" } }'}),
+    "listens": ("""
+    def one(self, r, x):
+        number = x[0].copy()
+        given = [response.output_tensors() for response in call("later", r.inputs()[0]).exec(decoupled=True)]
+        given = [tensors[0].as_numpy() for tensors in given if tensors]
+        for array in given:
+            check(array, number, "listens")
+        self.kept.keep(given[0], number)
+        return out(given[-1])
+    """, {}),
+}
+MODELS["threads"] = MODELS["chain"][0], MODELS["gathers"][1]
+ENSEMBLE = """
+    platform: "ensemble"
+    input { name: "IN" data_type: TYPE_FP32 dims: [ -1 ] }
+    output { name: "OUT" data_type: TYPE_FP32 dims: [ -1 ] }
+    ensemble_scheduling { %s }
+"""
+STEP = """step { model_name: "%s" model_version: -1
+    input_map { key: "IN" value: "%s" } output_map { key: "OUT" value: "%s" } }"""
+
+exec(CHAINS)
+WRITTEN = {"adds": 1, "writes": 1}
+
+
+def answer(model, number, size):
+    """The number and the size of what a model answers."""
+    for step in {"chain": CHAINS[number % len(CHAINS)], "threads": CHAINS[number % len(CHAINS)],
+                 "gathers": ["adds"], "steps": ["keeps", "writes", "early"]}.get(model, [model]):
+        number += WRITTEN.get(step, 0)
+        size -= size // 2 if step == "part" else 0
+    return number, size
+
+
+SIZES = 1, 100, 2_000, 20_000, 70_001, 300_000
+
+
+def repository(folder):
+    for name, (body, options) in MODELS.items():
+        options = {"max_batch_size": 0, **options}
+        write_model(folder, name, config("python", **options), {"model.py": HEAD + CHAINS_IN(body)})
+    write_model(folder, "native", config("identity", max_batch_size=0))
+    write_model(folder, "cached", config("identity", max_batch_size=0, more="response_cache { enable: true }"))
+    between = ["IN", "a", "b", "OUT"]
+    steps = " ".join(STEP % (model, *names) for model, *names in zip(
+        ("keeps", "writes", "early"), between, between[1:]))
+    write_model(folder, "steps", ENSEMBLE % steps)
