@@ -302,12 +302,13 @@ impl Run<'_> {
 
     fn responded(&self, frame: &Frame<'_>) -> Result<(), End> {
         let (block, _) = read_block(frame.body, 0).map_err(|Broken| End::Broken)?;
-        let Some(mut executing) = self.link.take_executing(frame.id) else { return Ok(()) };
         let extras = extras::parse(block.extras);
         let index = extras["request"].as_u64().unwrap_or_default() as usize;
         let last = extras["last"].as_bool().unwrap_or_default();
         let nothing = extras["nothing"].as_bool().unwrap_or_default();
+        // While its inputs can still be found: they may be among the outputs.
         let response = (!nothing).then(|| self.response(&block, frame.body));
+        let Some(mut executing) = self.link.take_executing(frame.id) else { return Ok(()) };
         executing.respond(index, response, last);
         if !executing.is_over() {
             self.link.put_executing(frame.id, executing);
