@@ -39,6 +39,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+CHAINS = ...
 
 def out(x):
     return pb_utils.InferenceResponse([pb_utils.Tensor("OUT", x)])
@@ -80,11 +81,6 @@ class TritonPythonModel:
 
     def execute(self, requests):
         return [self.one(r, r.inputs()[0].as_numpy()) for r in requests]
-"""
-
-CHAINS = """
-CHAINS = ["identity", "adds"], ["writes", "part", "writes"], ["early", "keeps"], ["native", "writes"], [
-    "reversed", "identity", "identity"], ["keeps", "part", "early", "adds"], ["batches", "native"]
 """
 
 # What each model does, and options of its configuration.
@@ -172,8 +168,9 @@ MODELS = {
     "listens": ("""
     def one(self, r, x):
         number = x[0].copy()
-        given = [response.output_tensors() for response in call("later", r.inputs()[0]).exec(decoupled=True)]
-        given = [tensors[0].as_numpy() for tensors in given if tensors]
+        responses = list(call("later", r.inputs()[0]).exec(decoupled=True))
+        # The last one is empty, unless it says what has happened.
+        given = [result(one, "later").as_numpy() for one in responses if one.has_error() or one.output_tensors()]
         for array in given:
             check(array, number, "listens")
         self.kept.keep(given[0], number)
@@ -181,6 +178,17 @@ MODELS = {
     """, {}),
 }
 MODELS["threads"] = MODELS["chain"][0], MODELS["gathers"][1]
+# What "steps" is made of, and what "chain" and "threads" call, by the number that they are given.
+STEPS = ["keeps", "writes", "early"]
+CHAINS = [
+    ["identity", "adds"],
+    ["writes", "part", "writes"],
+    ["early", "keeps"],
+    ["native", "writes"],
+    ["reversed", "identity", "identity"],
+    ["keeps", "part", "early", "adds"],
+]
+ASKED = [name for name in MODELS if name != "later"] + ["native", "steps"]
 ENSEMBLE = """
     platform: "ensemble"
     input { name: "IN" data_type: TYPE_FP32 dims: [ -1 ] }
@@ -190,29 +198,131 @@ ENSEMBLE = """
 STEP = """step { model_name: "%s" model_version: -1
     input_map { key: "IN" value: "%s" } output_map { key: "OUT" value: "%s" } }"""
 
-exec(CHAINS)
-WRITTEN = {"adds": 1, "writes": 1}
-
-
-def answer(model, number, size):
-    """The number and the size of what a model answers."""
-    for step in {"chain": CHAINS[number % len(CHAINS)], "threads": CHAINS[number % len(CHAINS)],
-                 "gathers": ["adds"], "steps": ["keeps", "writes", "early"]}.get(model, [model]):
-        number += WRITTEN.get(step, 0)
-        size -= size // 2 if step == "part" else 0
-    return number, size
-
-
 SIZES = 1, 100, 2_000, 20_000, 70_001, 300_000
 
 
 def repository(folder):
+    head = HEAD.replace("CHAINS = ...", "CHAINS = %r" % (CHAINS,))
     for name, (body, options) in MODELS.items():
-        options = {"max_batch_size": 0, **options}
-        write_model(folder, name, config("python", **options), {"model.py": HEAD + CHAINS_IN(body)})
+        written = config("python", **{"max_batch_size": 0, **options})
+        write_model(folder, name, written, {"model.py": head + body})
     write_model(folder, "native", config("identity", max_batch_size=0))
-    write_model(folder, "cached", config("identity", max_batch_size=0, more="response_cache { enable: true }"))
     between = ["IN", "a", "b", "OUT"]
-    steps = " ".join(STEP % (model, *names) for model, *names in zip(
-        ("keeps", "writes", "early"), between, between[1:]))
-    write_model(folder, "steps", ENSEMBLE % steps)
+    steps = (STEP % step for step in zip(STEPS, between, between[1:]))
+    write_model(folder, "steps", ENSEMBLE % " ".join(steps))
+
+
+def expected(model, number, size):
+    """The number and the size of what a model answers."""
+    steps = {"gathers": ["writes"], "steps": STEPS}.get(model, [model])
+    if model in ("chain", "threads"):
+        steps = CHAINS[number % len(CHAINS)]
+    for step in steps:
+        number += step in ("adds", "writes")
+        size -= size // 2 if step == "part" else 0
+    return number, size
+
+
+class Client:
+    """Sends one request after the other and looks at the answers."""
+
+    def __init__(self, server, index, seed):
+        self.random = random.Random(seed * 1000 + index)
+        self.module = (httpclient, grpcclient)[index % 2]
+        url = (server.url, "127.0.0.1:%d" % server.grpc_port)[index % 2]
+        self.client = self.module.InferenceServerClient(url)
+        self.number = 1 + index * 100_000
+        self.given, self.taken = "in%d" % index, "out%d" % index
+        self.regions = {}
+        for name in (self.given, self.taken):
+            key, size = "/nereid_torture_%d_%s" % (os.getpid(), name), 4 * SIZES[-1]
+            self.regions[name] = shm.create_shared_memory_region(name, key, size)
+            self.client.register_system_shared_memory(name, key, size)
+
+    def close(self):
+        for name, handle in self.regions.items():
+            self.client.unregister_system_shared_memory(name)
+            shm.destroy_shared_memory_region(handle)
+        self.client.close()
+
+    def one(self):
+        """Sends one request; what is wrong with the answer, or None."""
+        self.number += 1
+        model, size = self.random.choice(ASKED), self.random.choice(SIZES)
+        number, left = expected(model, self.number, size)
+        through = self.random.random() < 0.5
+        output = self.module.InferRequestedOutput("OUT")
+        if through:
+            output.set_shared_memory(self.taken, 4 * left)
+        response = self.client.infer(model, [self.tensor(model, size)], outputs=[output])
+        if through:
+            got = shm.get_contents_as_numpy(self.regions[self.taken], np.float32, [left])
+        else:
+            got = response.as_numpy("OUT").ravel()
+        if got.size != left or not np.all(got == number):
+            return "%s, %d elements: %s instead of %d" % (model, size, np.unique(got)[:5], number)
+        return None
+
+    def tensor(self, model, size):
+        array = np.full([1, size] if model == "batches" else [size], self.number, np.float32)
+        tensor = self.module.InferInput("IN", array.shape, "FP32")
+        if self.random.random() < 0.5:
+            shm.set_shared_memory_region(self.regions[self.given], [array])
+            tensor.set_shared_memory(self.given, array.nbytes)
+        else:
+            tensor.set_data_from_numpy(array)
+        return tensor
+
+
+def torture(server, options):
+    """How many answers were right and how many requests were refused, and what was wrong."""
+    counted, wrong = collections.Counter(), []
+    over = time.monotonic() + options.seconds
+
+    def run(index):
+        client = Client(server, index, options.seed)
+        while time.monotonic() < over and len(wrong) < 20:
+            try:
+                found = client.one()
+            except InferenceServerException as error:
+                if not options.kills or "was ended by signal 9" not in str(error):
+                    wrong.append(str(error))
+                counted["refused"] += 1
+                continue
+            counted["right"] += found is None
+            wrong.extend([found] if found else [])
+        client.close()
+
+    clients = [threading.Thread(target=run, args=(index,)) for index in range(options.clients)]
+    for client in clients:
+        client.start()
+    while options.kills and time.monotonic() < over:
+        time.sleep(60 / options.kills)
+        for worker in random.sample(server.workers(), 1):
+            os.kill(worker, signal.SIGKILL)
+    for client in clients:
+        client.join()
+    return counted, wrong
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--kills", type=int, default=0, help="workers that are killed, a minute")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        repository(folder)
+        with Server(folder, "--allow-client-shm=true") as server:
+            counted, wrong = torture(server, options)
+        said = folder / "wrong"
+        wrong += said.read_text().splitlines() if said.exists() else []
+    print("%d right, %d refused" % (counted["right"], counted["refused"]))
+    print("\n".join(wrong) or "every number was right")
+    sys.exit(bool(wrong))
+
+
+if __name__ == "__main__":
+    main()

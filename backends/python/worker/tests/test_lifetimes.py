@@ -198,3 +198,55 @@ class TritonPythonModel:
     server = serve(source, config={"model_transaction_policy": {"decoupled": True}})
     server.send(frame(EXECUTE, 1, block([("IN", *server.place(4096, BIG))])))
     assert [server.next()[0] for _ in range(3)] == [KEEP, RESPONSE, EXECUTED]
+
+
+def test_what_a_model_writes_to_an_input_is_seen_by_nobody_else(serve):
+    server = serve(MODEL + "        x += 1\n        return pb_utils.InferenceResponse([pb_utils.Tensor('OUT', x)])\n")
+    for number in (1, 2, 3):
+        place = server.place(4096, BIG * number)
+        tensors, _ = server.execute(number, ("IN", *place))
+        assert tensors["OUT"].location != 4096
+        np.testing.assert_array_equal(tensors["OUT"].array(), BIG * number + 1)
+        assert server.arena[4096 : 4096 + BIG.nbytes] == (BIG * number).tobytes()
+
+
+def test_two_requests_of_a_batch_with_one_tensor(serve):
+    source = HEAD + """
+class TritonPythonModel:
+    def execute(self, requests):
+        arrays = [r.inputs()[0].as_numpy() for r in requests]
+        arrays[0] += 1
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("OUT", x)]) for x in arrays]
+"""
+    server = serve(source)
+    for number in (1, 2):
+        place = server.place(4096, BIG)
+        server.send(frame(EXECUTE, number, *(block([("IN", *place)]) for _ in range(2))))
+        kind, _, answers = server.next()
+        assert kind == EXECUTED
+        for (tensors, _), more in zip(answers, (1, 0)):
+            np.testing.assert_array_equal(tensors["OUT"].array(), BIG + more)
+
+
+@pytest.mark.parametrize("writes", [False, True])
+def test_a_call_that_is_answered_with_its_own_input(serve, writes):
+    """Both are looked at in one memory, until one of them is written to."""
+    source = MODEL + """
+        a = pb_utils.InferenceRequest(model_name="next", inputs=[r.inputs()[0]]).exec()
+        answer = a.output_tensors()[0].as_numpy()
+        if r.request_id():
+            answer += 1
+        tensors = [pb_utils.Tensor("OUT", x), pb_utils.Tensor("ANSWER", answer[7:])]
+        return pb_utils.InferenceResponse(tensors)
+"""
+    server = serve(source)
+    extras = {"id": "writes"} if writes else {}
+    server.send(frame(EXECUTE, 1, block([("IN", *server.place(4096, BIG))], extras)))
+    _, call, asked = server.next()
+    assert asked[0][0]["IN"].location == 4096
+    server.send(frame(CALL_ANSWER, call, block([("OUT", BIG, 4096)])))
+    kind, _, [(tensors, _)] = server.next()
+    assert kind == EXECUTED and tensors["OUT"].location == 4096
+    np.testing.assert_array_equal(tensors["ANSWER"].array(), BIG[7:] + writes)
+    at = 4096 + 7 * BIG.itemsize
+    assert (tensors["ANSWER"].location == at) is not writes
