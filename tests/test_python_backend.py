@@ -63,7 +63,7 @@ PLACE = """
             from nereid_worker import current
             array = pb_utils.get_input_tensor_by_name(r, 'IN').as_numpy()
             address = array.__array_interface__['data'][0]
-            offset = current.worker.arena.offset_of(address, array.nbytes)
+            offset = current.worker.codec.lent.location_of(address, array.nbytes)
             out = np.array([-1 if offset is None else offset], np.float32)
             responses.append(pb_utils.InferenceResponse([pb_utils.Tensor('OUT', out)]))
         return responses
