@@ -63,8 +63,9 @@ class Lent:
                 self._starts.remove(location)
 
     def lend(self, location, length):
-        """The memory of a tensor, an object that every array over it keeps alive. If it is not a
-        copy, `settle` must be called when it is not used any more."""
+        """The memory of a tensor, as an object that every array over it keeps alive: numpy keeps what
+        a memoryview looks at, but not the memoryview. If it is not a copy, `settle` must be called
+        when it is not used any more."""
         with self._lock:
             start = self._starts[bisect.bisect_right(self._starts, location) - 1]
             mapping = self._mappings[start]
