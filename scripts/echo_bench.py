@@ -9,6 +9,7 @@ The aim is 80 % of theirs. Rounds alternate between the servers; medians are sho
 """
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -60,10 +61,11 @@ def places(size):
     }
 
 
-def http_shared(size):
+def http_shared(size, model="echo", datatype="UINT8", shape=None):
     given, taken = places(size)
-    tensor = {"name": "IN", "datatype": "UINT8", "shape": [size], "parameters": given}
-    return http_request({"inputs": [tensor], "outputs": [{"name": "OUT", "parameters": taken}]}, b"")
+    tensor = {"name": "IN", "datatype": datatype, "shape": shape or [size], "parameters": given}
+    header = {"inputs": [tensor], "outputs": [{"name": "OUT", "parameters": taken}]}
+    return http_request(header, b"", model)
 
 
 def grpc_binary(size, model="echo", datatype="UINT8", shape=None):
@@ -72,9 +74,9 @@ def grpc_binary(size, model="echo", datatype="UINT8", shape=None):
     return request.SerializeToString()
 
 
-def grpc_shared(size):
-    request = messages.ModelInferRequest(model_name="echo")
-    tensor = request.inputs.add(name="IN", datatype="UINT8", shape=[size])
+def grpc_shared(size, model="echo", datatype="UINT8", shape=None):
+    request = messages.ModelInferRequest(model_name=model)
+    tensor = request.inputs.add(name="IN", datatype=datatype, shape=shape or [size])
     output = request.outputs.add(name="OUT")
     for holder, place in zip((tensor, output), places(size)):
         holder.parameters["shared_memory_region"].string_param = place["shared_memory_region"]
@@ -102,6 +104,25 @@ def alternate(protocol, sides, request, answer, connections, options):
         ]
         for _ in range(options.rounds)
     ]
+
+
+@contextlib.contextmanager
+def regions(size, *urls):
+    """Registers the regions that `places` names with servers."""
+    clients = [httpclient.InferenceServerClient(url) for url in urls]
+    handles = []
+    try:
+        for region in ("in", "out"):
+            key = "/nereid_echo_" + region
+            handles.append(shm.create_shared_memory_region(region, key, size))
+            for client in clients:
+                client.unregister_system_shared_memory(region)
+                client.register_system_shared_memory(region, key, size)
+        shm.set_shared_memory_region(handles[0], [np.zeros(size, np.uint8)])
+        yield
+    finally:
+        for handle in handles:
+            shm.destroy_shared_memory_region(handle)
 
 
 class Echo:
@@ -145,18 +166,10 @@ def main():
 
 
 def compare(folder, server, bare, options):
-    largest = max(SIZES.values())
-    client = httpclient.InferenceServerClient(server.url)
-    handles = []
-    for region in ("in", "out"):
-        key = "/nereid_echo_" + region
-        handles.append(shm.create_shared_memory_region(region, key, largest))
-        client.register_system_shared_memory(region, key, largest)
-    shm.set_shared_memory_region(handles[0], [np.zeros(largest, np.uint8)])
     ours = {"http": server.port, "grpc": server.grpc_port}
     print("| size | protocol | connections | bare p50, rate | Nereid p50, rate | share of the rate |")
     print("|---|---|---|---|---|---|")
-    try:
+    with regions(max(SIZES.values()), server.url):
         for size, protocol, way, file, answer in cases(folder):
             for connections in options.connections:
                 rounds = alternate(protocol, (bare, ours), file, answer, connections, options)
@@ -170,9 +183,6 @@ def compare(folder, server, bare, options):
                        p50, rate, 100 * rate / their_rate),
                     flush=True,
                 )
-    finally:
-        for handle in handles:
-            shm.destroy_shared_memory_region(handle)
 
 
 if __name__ == "__main__":

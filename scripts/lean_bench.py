@@ -7,9 +7,9 @@ and so bounds what `scripts/bench.sh` can show.
     TRITON_URL=localhost:8000 TRITON_GRPC=localhost:8001 NEREID_BIN=target/dist/nereid \\
         .venv/bin/python scripts/lean_bench.py [--rounds 5] [--seconds 1] [--models identity_py bls3]
 
-The Triton server must be serving tests/bench_models. Rounds alternate between the servers; medians of
-p50 and p99 in microseconds and of requests per second are shown, and the medians of the ratios of
-each round.
+With `--shared-memory` tensors are in regions of the client instead of in the messages. The Triton
+server must be serving tests/bench_models. Rounds alternate between the servers; medians of p50 and p99
+in microseconds and of requests per second are shown, and the medians of the ratios of each round.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from echo_bench import REQUESTS, ROOT, alternate
+from echo_bench import REQUESTS, ROOT, alternate, regions
 from harness import Server
 
 SMALL = "FP32", [1, 16], 4
@@ -35,15 +35,20 @@ TENSORS = {
 }
 
 
-def requests(models, protocols, folder):
+def size(model):
+    _, shape, width = TENSORS[model]
+    return width * math.prod(shape)
+
+
+def requests(options, folder):
     """Each model and protocol, a file with a request, and how many bytes of tensor are answered."""
-    for model in models:
-        datatype, shape, width = TENSORS[model]
-        size = width * math.prod(shape)
-        for protocol in protocols:
+    for model in options.models:
+        datatype, shape, _ = TENSORS[model]
+        for protocol in options.protocols:
             file = Path(folder) / "request"
-            file.write_bytes(REQUESTS[protocol][0](size, model, datatype, shape))
-            yield model, protocol, file, size
+            made = REQUESTS[protocol][options.shared_memory](size(model), model, datatype, shape)
+            file.write_bytes(made)
+            yield model, protocol, file, 0 if options.shared_memory else size(model)
 
 
 def main():
@@ -53,6 +58,7 @@ def main():
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--protocols", nargs="+", default=["http", "grpc"])
     parser.add_argument("--models", nargs="+", default=list(TENSORS))
+    parser.add_argument("--shared-memory", action="store_true")
     options = parser.parse_args()
     theirs = {
         "http": int(os.environ["TRITON_URL"].rsplit(":", 1)[1]),
@@ -62,12 +68,12 @@ def main():
           "| requests/s Triton | Nereid | ratio |")
     print("|" + "---|" * 12)
     with tempfile.TemporaryDirectory() as name, Server(
-        ROOT / "tests/bench_models", "--cache-config=local,size=100000000"
-    ) as server:
+        ROOT / "tests/bench_models", "--cache-config=local,size=100000000", "--allow-client-shm=true"
+    ) as server, regions(max(map(size, options.models)), os.environ["TRITON_URL"], server.url):
         ours = {"http": server.port, "grpc": server.grpc_port}
-        for model, protocol, file, size in requests(options.models, options.protocols, name):
+        for model, protocol, file, answer in requests(options, name):
             for connections in options.connections:
-                rounds = alternate(protocol, (theirs, ours), file, size, connections, options)
+                rounds = alternate(protocol, (theirs, ours), file, answer, connections, options)
                 show(model, protocol, connections, rounds)
 
 
