@@ -234,15 +234,21 @@ class Client:
         self.number = 1 + index * 100_000
         self.given, self.taken = "in%d" % index, "out%d" % index
         self.regions = {}
-        for name in (self.given, self.taken):
-            key, size = "/nereid_torture_%d_%s" % (os.getpid(), name), 4 * SIZES[-1]
-            self.regions[name] = shm.create_shared_memory_region(name, key, size)
-            self.client.register_system_shared_memory(name, key, size)
+        self.register()
 
-    def close(self):
+    def register(self):
+        for name in (self.given, self.taken):
+            key = "/nereid_torture_%d_%s_%d" % (os.getpid(), name, self.number)
+            self.regions[name] = shm.create_shared_memory_region(name, key, 4 * SIZES[-1])
+            self.client.register_system_shared_memory(name, key, 4 * SIZES[-1])
+
+    def unregister(self):
         for name, handle in self.regions.items():
             self.client.unregister_system_shared_memory(name)
             shm.destroy_shared_memory_region(handle)
+
+    def close(self):
+        self.unregister()
         self.client.close()
 
     def one(self):
@@ -288,6 +294,9 @@ def torture(server, options):
                 if not options.kills or "was ended by signal 9" not in str(error):
                     wrong.append(str(error))
                 counted["refused"] += 1
+                # Models that were called by one that has died may still look at its memory.
+                client.unregister()
+                client.register()
                 continue
             counted["right"] += found is None
             wrong.extend([found] if found else [])

@@ -186,7 +186,7 @@ class Codec:
             tensors.append(tensor.received(name, number, shape, memory))
         return tensors, extras, at + block_len
 
-    def keep(self, frame_id, borrowed):
+    def keep(self, frame_id, borrowed, failed=False):
         """The frame that asks for inputs in `borrowed` that the model holds on to; they are given
         back when it drops them. Empty if it holds on to none."""
         numbers = []
@@ -198,10 +198,10 @@ class Codec:
                 number = next(self._kept)
                 numbers += (number, location, length)
                 weakref.finalize(memory, self._given_back, number, address).atexit = False
-                continue
-            if kept:
-                self.lent.own(memory)
-            self.lent.settle(address, kept)
+            elif kept:
+                self.lent.give(memory, failed)
+            else:
+                self.lent.settle(address)
         if not numbers:
             return b""
         return frames.frame(frames.KEEP, frame_id, 0, struct.pack("<%dQ" % len(numbers), *numbers))

@@ -67,8 +67,7 @@ class Lent:
         a memoryview looks at, but not the memoryview. If it is not a copy, `settle` must be called
         when it is not used any more."""
         with self._lock:
-            start = self._starts[bisect.bisect_right(self._starts, location) - 1]
-            mapping = self._mappings[start]
+            start, mapping = self._at(location)
             if self._copies:
                 return mapping.copy(location - start, length)
             taken = self._range(location, length)
@@ -83,23 +82,30 @@ class Lent:
             self._tensors[ctypes.addressof(memory)] = lent
             return memory
 
-    def settle(self, address, kept=False):
-        """A tensor is not looked at any more, or, if it is `kept`, not by its request."""
+    def settle(self, address):
+        """A tensor is not looked at any more. Returns what was known of it."""
         with self._lock:
             lent = self._tensors.pop(address)
             if lent.taken:
                 self._taken.remove(lent.taken)
-            self._copies = self._copies or kept or _written(address, lent.length, lent.faults)
+            self._copies = self._copies or _written(address, lent.length, lent.faults)
+            return lent
+
+    def give(self, memory, failed):
+        """The request of a client's tensor is over, but the model holds on to it: from now on it is
+        the model's own. If it has `failed`, it is the traceback that holds on to it."""
+        with self._lock:
+            lent = self.settle(ctypes.addressof(memory))
+            _touch(memory)
+            # What comes next must be seen: in copies, or where nothing was written to.
+            seen = failed and self._at(lent.location)[1].map()
+            self._copies = self._copies or not seen
 
     def own(self, memory):
-        """Makes a tensor of a client the model's own: it does not change with the region any more."""
+        """Makes a tensor of a client the model's own while its request goes on."""
         lent = self._tensors.get(ctypes.addressof(memory))
-        if lent is None or lent.location < self._arena:
-            return
-        # Writes to every page what is there.
-        touched = np.frombuffer(memory, np.uint8)
-        for part in (touched[::_PAGE], touched[-1:]):
-            np.bitwise_or(part, 0, out=part)
+        if lent is not None and lent.location >= self._arena:
+            _touch(memory)
 
     def location_of(self, address, length):
         """Where the server finds what is at an address, or None; also if it was written to."""
@@ -110,6 +116,10 @@ class Lent:
                         return None
                     return lent.location + address - start
         return None
+
+    def _at(self, location):
+        start = self._starts[bisect.bisect_right(self._starts, location) - 1]
+        return start, self._mappings[start]
 
     def _range(self, location, length):
         """What a tensor occupies. Regions are shown anew page by page, chunks of the arena are not
@@ -145,7 +155,7 @@ class _Mapping:
         self.before = 0
 
     def map(self):
-        """Whether it could be mapped."""
+        """Maps it, if need be once more. Whether it could be mapped."""
         try:
             self.memory = mmap.mmap(
                 self._descriptor,
@@ -188,6 +198,13 @@ class _Mapping:
 
     def __del__(self):
         os.close(self._descriptor)
+
+
+def _touch(memory):
+    """Writes to every page what is there: none changes any more with its file."""
+    touched = np.frombuffer(memory, np.uint8)
+    for part in (touched[::_PAGE], touched[-1:]):
+        np.bitwise_or(part, 0, out=part)
 
 
 def _written(address, length, faults):

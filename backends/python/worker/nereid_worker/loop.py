@@ -314,7 +314,7 @@ class Worker:
         answer = self._failed(frame_id, error)
         with self.channel.lock:
             if borrowed:
-                self.channel.out.append(self.codec.keep(frame_id, borrowed))
+                self.channel.out.append(self.codec.keep(frame_id, borrowed, failed=True))
             self.channel.out.append(answer)
         return b""
 

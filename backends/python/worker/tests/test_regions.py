@@ -107,6 +107,21 @@ def test_what_is_kept_does_not_change_with_the_region(serve_region, form):
     np.testing.assert_array_equal(output(seen).array(), BIG)
 
 
+def test_a_model_that_fails_reads_the_next_input_where_it_is(serve_region):
+    source = """
+        if x[0] < 0:
+            raise ValueError(x)
+        return pb_utils.InferenceResponse([pb_utils.Tensor('OUT', x)])
+"""
+    region = serve_region(source)
+    for number in range(3):
+        region.put(BIG - 1)
+        assert kinds(region.execute())[-1] == FAILED
+        region.put(BIG + number)
+        seen = region.execute()
+        assert kinds(seen) == [EXECUTED] and output(seen).location == START + region.where
+
+
 def test_an_unmapped_region_lives_as_long_as_what_is_kept(serve_region):
     source = """
         if not hasattr(self, "kept"):
