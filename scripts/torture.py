@@ -31,7 +31,7 @@ from tritonclient.utils import InferenceServerException
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from harness import Server, write_model  # noqa: E402
-from models import config  # noqa: E402
+from models import chain, config  # noqa: E402
 
 HEAD = """
 import asyncio, collections, concurrent.futures, os, random, time
@@ -39,7 +39,6 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
-CHAINS = ...
 
 def out(x):
     return pb_utils.InferenceResponse([pb_utils.Tensor("OUT", x)])
@@ -64,19 +63,16 @@ def result(response, what):
 
 class Kept:
     def __init__(self, where):
-        self.where, self.arrays = where, collections.deque()
+        self.where, self.arrays = where, collections.deque(maxlen=6)
 
     def keep(self, x, number):
         self.arrays.append((x, number))
         for x, number in list(self.arrays):
             check(x, number, self.where)
-        while len(self.arrays) > 5:
-            self.arrays.popleft()
 
 class TritonPythonModel:
     def initialize(self, args):
-        self.name = args["model_name"]
-        self.kept = Kept(self.name)
+        self.kept = Kept(args["model_name"])
         self.pool = concurrent.futures.ThreadPoolExecutor(4)
 
     def execute(self, requests):
@@ -189,27 +185,16 @@ CHAINS = [
     ["keeps", "part", "early", "adds"],
 ]
 ASKED = [name for name in MODELS if name != "later"] + ["native", "steps"]
-ENSEMBLE = """
-    platform: "ensemble"
-    input { name: "IN" data_type: TYPE_FP32 dims: [ -1 ] }
-    output { name: "OUT" data_type: TYPE_FP32 dims: [ -1 ] }
-    ensemble_scheduling { %s }
-"""
-STEP = """step { model_name: "%s" model_version: -1
-    input_map { key: "IN" value: "%s" } output_map { key: "OUT" value: "%s" } }"""
-
 SIZES = 1, 100, 2_000, 20_000, 70_001, 300_000
 
 
 def repository(folder):
-    head = HEAD.replace("CHAINS = ...", "CHAINS = %r" % (CHAINS,))
+    head = "CHAINS = %r\n%s" % (CHAINS, HEAD)
     for name, (body, options) in MODELS.items():
         written = config("python", **{"max_batch_size": 0, **options})
         write_model(folder, name, written, {"model.py": head + body})
     write_model(folder, "native", config("identity", max_batch_size=0))
-    between = ["IN", "a", "b", "OUT"]
-    steps = (STEP % step for step in zip(STEPS, between, between[1:]))
-    write_model(folder, "steps", ENSEMBLE % " ".join(steps))
+    write_model(folder, "steps", chain(*STEPS, dims="-1", batch=0))
 
 
 def expected(model, number, size):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tritonclient.http as httpclient
 from harness import Server, write_model
-from models import config, python_model
+from models import chain, config, ensemble, python_model
 from tritonclient.utils import InferenceServerException
 
 ARITHMETIC = """
@@ -34,36 +34,6 @@ ADD = """
     ]
     output [ { name: "OUT" data_type: TYPE_FP32 dims: [ 2 ] } ]
 """
-
-
-def ensemble(steps, inputs=("IN",), outputs=("OUT",), dims="2", batch=8):
-    """`steps`: model, version, {model's input: tensor}, {model's output: tensor}."""
-
-    def tensors(kind, names):
-        tensor = '{ name: "%s" data_type: TYPE_FP32 dims: [ %s ] }'
-        return "%s [ %s ]" % (kind, ", ".join(tensor % (name, dims) for name in names))
-
-    def mapped(kind, names):
-        return " ".join('%s { key: "%s" value: "%s" }' % (kind, *pair) for pair in names.items())
-
-    step = '{ model_name: "%s" model_version: %d %s %s }'
-    written = [
-        step % (model, version, mapped("input_map", reads), mapped("output_map", writes))
-        for model, version, reads, writes in steps
-    ]
-    return 'platform: "ensemble" max_batch_size: %d %s %s ensemble_scheduling { step [ %s ] }' % (
-        batch,
-        tensors("input", inputs),
-        tensors("output", outputs),
-        ", ".join(written),
-    )
-
-
-def chain(*models):
-    """Each model's OUT is the next one's IN."""
-    names = ["IN"] + ["t%d" % n for n in range(len(models) - 1)] + ["OUT"]
-    pairs = zip(models, names, names[1:])
-    return ensemble([(model, -1, {"IN": a}, {"OUT": b}) for model, a, b in pairs])
 
 
 def build(repository):

@@ -4,19 +4,19 @@ import numpy as np
 import pytest
 import tritonclient.http as httpclient
 from harness import Server, write_model
-from models import IDENTITY_MODEL, config, python_model
+from models import IDENTITY_MODEL, ensemble, python_model
 
 HEAD = """
     import asyncio
     import numpy as np
     import triton_python_backend_utils as pb_utils
 
-    def out(*arrays):
-        return pb_utils.InferenceResponse([pb_utils.Tensor("OUT", a) for a in arrays])
+    def out(array):
+        return pb_utils.InferenceResponse([pb_utils.Tensor("OUT", array)])
 
-    def call(model, array, **more):
+    def call(model, array):
         return pb_utils.InferenceRequest(model_name=model, inputs=[pb_utils.Tensor("IN", array)],
-            requested_output_names=["OUT"], **more)
+            requested_output_names=["OUT"])
 
     def result(response):
         assert not response.has_error(), response.error().message()
@@ -90,16 +90,6 @@ MODELS = {
             return out(got)
     """,
 }
-ENSEMBLE = """
-    platform: "ensemble"
-    input { name: "IN" data_type: TYPE_FP32 dims: [ -1 ] }
-    %s
-    ensemble_scheduling { %s }
-"""
-OUTPUT = 'output { name: "%s" data_type: TYPE_FP32 dims: [ -1 ] } '
-STEP = """step { model_name: "%s" model_version: -1
-    input_map { key: "IN" value: "%s" } output_map { key: "OUT" value: "%s" } }"""
-
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
@@ -112,8 +102,9 @@ def server(tmp_path_factory):
     python_model(repository, "cached", IDENTITY_MODEL, max_batch_size=0, more=cache)
     # Who writes to X is one of two who get it, and it is answered, too.
     steps = [("passes", "IN", "X"), ("writes", "X", "A"), ("writes_late", "X", "B"), ("passes", "X", "C")]
-    outputs, steps = (OUTPUT % step[2] for step in steps), (STEP % step for step in steps)
-    write_model(repository, "steps", ENSEMBLE % ("".join(outputs), " ".join(steps)))
+    steps = [(model, -1, {"IN": reads}, {"OUT": writes}) for model, reads, writes in steps]
+    written = ensemble(steps, outputs=["X", "A", "B", "C"], dims="-1", batch=0)
+    write_model(repository, "steps", written)
     with Server(repository, "--cache-config=local,size=100000000") as running:
         yield running
 
@@ -122,10 +113,10 @@ def server(tmp_path_factory):
 def ask(server):
     client = httpclient.InferenceServerClient(server.url)
 
-    def ask(model, array, **more):
+    def ask(model, array):
         tensor = httpclient.InferInput("IN", array.shape, "FP32")
         tensor.set_data_from_numpy(array)
-        return client.infer(model, [tensor], **more)
+        return client.infer(model, [tensor])
 
     yield ask
     client.close()

@@ -42,3 +42,8 @@ __all__ = [
     "load_model",
     "unload_model",
 ]
+
+# Messages name the classes as Triton's do, and so do pickled objects.
+for _value in [globals()[name] for name in __all__]:
+    if isinstance(_value, type):
+        _value.__module__ = __name__

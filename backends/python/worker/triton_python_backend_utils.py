@@ -100,24 +100,6 @@ class Logger:
         Logger.log(message, Logger.VERBOSE)
 
 
-# Messages name the classes as Triton's do, and so do pickled objects.
-for _class in (
-    InferenceRequest,
-    InferenceResponse,
-    InferenceResponseSender,
-    InferenceTrace,
-    Logger,
-    Metric,
-    MetricFamily,
-    PreferredMemory,
-    Tensor,
-    TritonError,
-    TritonModelException,
-):
-    _class.__module__ = "c_python_backend_utils"
-del _class
-
-
 def get_model_dir() -> str:
     """The folder of the version that is being served, where its `model.py` lies."""
     if _importing.version_dir is None:
@@ -234,3 +216,7 @@ def deserialize_bytes_tensor(encoded_tensor: bytes) -> np.ndarray:
     Raises `struct.error` where the bytes end within a string.
     """
     return _unpack_strings(encoded_tensor)
+
+
+# It needs all of the above, and gives the classes the names that they have in Triton.
+import c_python_backend_utils as _classes  # noqa: E402, F401

@@ -177,12 +177,13 @@ class Codec:
                 data += device.DESCRIBED.size
             else:
                 memory = self.lent.lend(location, length)
-                address = ctypes.addressof(memory) if isinstance(memory, ctypes.Array) else None
+                in_place = isinstance(memory, ctypes.Array)
                 if lender is not None:
                     self._answers.setdefault(lender, []).append(None)
+                    address = ctypes.addressof(memory) if in_place else None
                     weakref.finalize(memory, self._dropped, lender, address).atexit = False
-                elif address is not None:
-                    borrowed.append((memory, address, location, length))
+                elif in_place:
+                    borrowed.append((memory, location, length))
             tensors.append(tensor.received(name, number, shape, memory))
         return tensors, extras, at + block_len
 
@@ -191,7 +192,8 @@ class Codec:
         back when it drops them. Empty if it holds on to none."""
         numbers = []
         while borrowed:
-            memory, address, location, length = borrowed.pop()
+            memory, location, length = borrowed.pop()
+            address = ctypes.addressof(memory)
             # This name, and the argument of getrefcount.
             kept = sys.getrefcount(memory) > 2
             if kept and location < self.arena.length:

@@ -30,7 +30,7 @@ class Lent:
 
     def __init__(self, arena):
         self._arena = arena.length
-        self._mappings = {0: _Mapping(arena.descriptor, arena.length, 0)}
+        self._mappings = {0: _Mapping(arena.descriptor, arena.length, 0, arena.map)}
         self._starts = [0]
         # The tensors by their address, and, sorted, where those lie that are looked at in one of the
         # mappings above.
@@ -68,16 +68,17 @@ class Lent:
         when it is not used any more."""
         with self._lock:
             start, mapping = self._at(location)
+            first = location - start
             if self._copies:
-                return mapping.copy(location - start, length)
+                return mapping.copy(first, length)
             taken = self._range(location, length)
             if self._is_free(taken):
                 bisect.insort(self._taken, taken)
             else:
                 # What is written to one of two tensors must not be seen in the other.
-                taken, mapping = None, mapping.part(location - start, length)
-                start = location - mapping.before
-            memory = (ctypes.c_char * length).from_buffer(mapping.memory, location - start)
+                taken, before = None, first % _PAGE
+                mapping, first = mapping.part(first - before, before + length), before
+            memory = (ctypes.c_char * length).from_buffer(mapping.memory, first)
             lent = _Tensor(location, length, taken, _faults())
             self._tensors[ctypes.addressof(memory)] = lent
             return memory
@@ -148,11 +149,10 @@ class _Tensor:
 class _Mapping:
     """A file that others write to, mapped as long as this or an array over it lives."""
 
-    def __init__(self, descriptor, length, offset):
+    def __init__(self, descriptor, length, offset, shared=None):
         self._descriptor, self._length, self._offset = descriptor, length, offset
-        self._shared = None
-        # Bytes before what was asked for: a mapping starts on a page.
-        self.before = 0
+        # Where it is seen as it is now, if it is.
+        self._shared = shared
 
     def map(self):
         """Maps it, if need be once more. Whether it could be mapped."""
@@ -169,11 +169,8 @@ class _Mapping:
         return True
 
     def part(self, first, length):
-        """A part of it, mapped once more."""
-        before = first % _PAGE
-        offset = self._offset + first - before
-        part = _Mapping(os.dup(self._descriptor), before + length, offset)
-        part.before = before
+        """A part of it, which starts on a page, mapped once more."""
+        part = _Mapping(os.dup(self._descriptor), length, self._offset + first)
         if not part.map():
             raise MemoryError("no room for another mapping of %d bytes" % length)
         return part

@@ -19,8 +19,7 @@ class InferenceResponseSender:
         self._index = index
         self._decoupled = decoupled
         self._sent = 0
-        # Whether the last response has gone, and whether the model may send nothing more.
-        self._answered = False
+        # The model may send nothing more.
         self._closed = False
 
     def send(self, response: Optional[InferenceResponse] = None, flags: int = 0) -> None:
@@ -39,7 +38,7 @@ class InferenceResponseSender:
             raise TritonModelException(
                 "Unable to send response. Response sender has been closed."
             )
-        if self._answered:
+        if self._is_over():
             # What ends a request that its only response has ended.
             self._closed = True
             return
@@ -47,9 +46,9 @@ class InferenceResponseSender:
             self._worker.wait_for_room(self._frame, self._index)
             self._sent += 1
         self._closed = flags == _FINAL
-        self._answered = self._closed or not self._decoupled
-        extras = {"request": self._index, "last": self._answered}
-        if self._answered:
+        last = self._is_over()
+        extras = {"request": self._index, "last": last}
+        if last:
             self._worker.room.pop((self._frame, self._index), None)
         codec = self._worker.codec
         if response is None:
@@ -57,6 +56,10 @@ class InferenceResponseSender:
         else:
             block = codec.encode_response(response, extras)
         self._worker.channel.send(frames.frame(frames.RESPONSE, self._frame, 1, block))
+
+    def _is_over(self):
+        """Whether the last response has gone."""
+        return self._closed or not self._decoupled and self._sent > 0
 
     def _check_single(self, response):
         if response is None and self._sent == 0:
@@ -72,14 +75,14 @@ class InferenceResponseSender:
     def _close(self) -> None:
         """Nothing more is sent by this one: `execute` has returned the response, or the request
         comes again, with another sender."""
-        self._answered = self._closed = True
+        self._closed = True
 
     def is_cancelled(self) -> bool:
         """Whether the client does not want the answer any more."""
         return self._worker.is_cancelled(self._frame, self._index)
 
     def __del__(self):
-        if self._answered:
+        if self._is_over():
             return
         self._worker.room.pop((self._frame, self._index), None)
         # Nobody can end this request any more; its client would wait for ever.

@@ -6,9 +6,7 @@ import struct
 
 import numpy as np
 import pytest
-from fake_server import (
-    EXECUTE, EXECUTED, FAILED, MAP, MAPPED, UNMAP, block, frame, note,
-)
+from fake_server import EXECUTE, EXECUTED, FAILED, MAP, MAPPED, UNMAP, block, frame, note
 from test_worker import BIG, MODEL
 
 START = 1 << 60
